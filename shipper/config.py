@@ -1,0 +1,376 @@
+"""Settings: defaults, then one YAML file, then the environment; secrets best from files.
+
+Every setting is a field here with its default and its help; the README's table and the Kubernetes manifests are tested
+against this file. An unknown name is refused, with the nearest known one as a suggestion.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from shipper.errors import ConfigError
+from shipper.model import Source, SourceID, WorkspaceID
+
+_DURATION = re.compile(r"(\d+)\s*([smhdw]?)")
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+# ENV names shared with OpenAI's official SDKs, so that one environment serves both.
+_ENV_ADMIN_KEY = "OPENAI_ADMIN_KEY"
+_ENV_ADMIN_KEY_FILE = "OPENAI_ADMIN_KEY_FILE"
+
+
+def parse_duration(value: object) -> timedelta:
+    """Read `90`, `90s`, `15m`, `1h`, `30d` or `2w`. Raises ValueError for anything else."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError("expected a duration such as 90s, 15m, 1h, 30d or 2w")
+    return timedelta(seconds=int(match[1]) * _UNIT_SECONDS[match[2]])
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest form that `parse_duration` reads back."""
+    seconds = int(value.total_seconds())
+    for unit in "dhm":
+        if seconds and seconds % _UNIT_SECONDS[unit] == 0:
+            return f"{seconds // _UNIT_SECONDS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+def _split_paths(value: object) -> object:
+    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+
+
+class SourceSettings(BaseModel):
+    """One organization. In the YAML file, an entry of `sources`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field("openai", min_length=1, description="Stable id of this connection: the column sourceID.")
+    workspace: str = Field("default", min_length=1, description="The column workspaceID.")
+    admin_key: SecretStr | None = Field(None, description="Admin key (sk-admin-…). Better: admin_key_file.")
+    admin_key_file: Path | None = Field(None, description="File that holds the admin key.")
+    organization: str | None = Field(None, description="Sent as the OpenAI-Organization header when set.")
+    base_url: str = Field("https://api.openai.com/v1", description="Where the Admin API is.")
+    tenant_lane: bool = Field(default=True, description="Also read tenant-scoped events (tenant_only=true).")
+    retention_days: int = Field(
+        0, ge=0, le=18250, description="Days after receipt at which ClickHouse deletes a row; 0 keeps it."
+    )
+
+    @property
+    def source(self) -> Source:
+        return Source(WorkspaceID(self.workspace), SourceID(self.id), self.retention_days)
+
+    def read_admin_key(self) -> SecretStr:
+        """The key, from the file when one is named. Raises ConfigError when there is none or it is unreadable."""
+        if self.admin_key_file is not None:
+            return read_secret(self.admin_key_file, what=f"the admin key of source {self.id!r}")
+        if self.admin_key is None or not self.admin_key.get_secret_value().strip():
+            raise ConfigError(
+                f"no admin key for source {self.id!r}",
+                hint=f"Set {_ENV_ADMIN_KEY}_FILE to a file that holds it, or {_ENV_ADMIN_KEY}. An organization owner "
+                "makes one under Organization settings > Admin keys. To look around without one: shipper demo",
+            )
+        return _checked_key(self.admin_key.get_secret_value(), self.id)
+
+
+class ListSettings(BaseModel):
+    """A list of exact values, CIDRs or regexes that fills `enrichments`. An entry of `lists`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, description="The provider in `enrichments`.")
+    path: Path = Field(description="A YAML or NDJSON file of rules.")
+
+
+class Settings(BaseSettings):
+    """All settings. The environment name of a field is SHIPPER_ and its name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHIPPER_",
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    clickhouse_url: str = Field(
+        "chdb:shipper-data",
+        repr=False,
+        description="Where rows go: http://user@host:8123/database, https://…, or chdb:DIRECTORY (embedded).",
+    )
+    clickhouse_password: SecretStr | None = Field(None, description="Password. Better: clickhouse_password_file.")
+    clickhouse_password_file: Path | None = Field(None, description="File that holds the ClickHouse password.")
+    clickhouse_ca_file: Path | None = Field(None, description="CA certificates to trust for https, PEM.")
+    clickhouse_timeout: Duration = Field(timedelta(minutes=5), description="Longest wait for one ClickHouse answer.")
+    auto_migrate: bool = Field(default=True, description="Apply missing migrations at the start of a run.")
+
+    sources: tuple[SourceSettings, ...] = Field((), description="The organizations to read (YAML file only).")
+    admin_key: SecretStr | None = Field(
+        None, validation_alias=_ENV_ADMIN_KEY, description="Admin key of the single source."
+    )
+    admin_key_file: Path | None = Field(
+        None,
+        validation_alias=_ENV_ADMIN_KEY_FILE,
+        description="File with the admin key of the single source.",
+    )
+    organization: str | None = Field(
+        None,
+        validation_alias="OPENAI_ORG_ID",
+        description="OpenAI-Organization header of the single source.",
+    )
+    base_url: str = Field(
+        "https://api.openai.com/v1",
+        validation_alias="OPENAI_BASE_URL",
+        description="Where the Admin API of the single source is.",
+    )
+    workspace: str = Field("default", min_length=1, description="workspaceID of the single source.")
+    source_id: str = Field("openai", min_length=1, description="sourceID of the single source.")
+    tenant_lane: bool = Field(default=True, description="Read tenant-scoped events of the single source too.")
+    retention_days: int = Field(0, ge=0, le=18250, description="Retention of the single source; 0 keeps rows.")
+
+    proxy: str | None = Field(
+        None, repr=False, description="HTTP proxy for the API. Default: HTTPS_PROXY from the environment."
+    )
+    ca_file: Path | None = Field(None, description="CA certificates to trust for the API, PEM.")
+    request_timeout: Duration = Field(timedelta(seconds=60), description="Longest wait for one API answer.")
+    requests_per_second: float = Field(5.0, gt=0, le=100, description="Ceiling for all requests of one key.")
+    retries: int = Field(6, ge=0, le=20, description="How often a failed API request or insert is tried again.")
+    retry_ceiling: Duration = Field(timedelta(minutes=2), description="Longest pause before a retry.")
+
+    lookback: Duration = Field(timedelta(days=30), description="How far back the first run reads.")
+    overlap: Duration = Field(timedelta(hours=1), description="What each run re-reads, for events that show up late.")
+    resweep: Duration = Field(timedelta(days=3), description="Whole UTC days re-read once a day; 0 switches it off.")
+    window: Duration = Field(timedelta(days=1), description="Longest window drained at once.")
+    concurrency: int = Field(4, ge=1, le=64, description="Windows drained at the same time, per source.")
+
+    batch_rows: int = Field(20_000, ge=1, le=1_000_000, description="Rows per insert, at most.")
+    batch_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Bytes of raw events per insert, at most.")
+    batch_age: Duration = Field(timedelta(seconds=30), description="Longest time a row waits for its insert.")
+
+    geoip_databases: Paths = Field((), description=".mmdb files, most trusted first (`:` between them).")
+    lists: tuple[ListSettings, ...] = Field((), description="Lists that fill `enrichments` (YAML file only).")
+
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged at least.")
+
+    @field_validator("overlap", "window")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value < timedelta(seconds=1):
+            raise ValueError("must be at least 1s")
+        return value
+
+    @field_validator("clickhouse_url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        scheme, _, rest = value.partition(":")
+        if scheme not in {"http", "https", "chdb"} or not rest.strip("/"):
+            raise ValueError("expected http://user@host:8123/database, https://… or chdb:DIRECTORY")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_name_sources(self) -> Self:
+        ids = [(source.workspace, source.id) for source in self.sources]
+        if twice := {pair for pair in ids if ids.count(pair) > 1}:
+            raise ValueError(f"two sources are both called {min(twice)}; each needs an id of its own")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values passed to the constructor, then the environment. `load_settings` puts the file in its place."""
+        return (init_settings, env_settings)
+
+    def all_sources(self) -> tuple[SourceSettings, ...]:
+        """The `sources` of the file, or the single source that the environment describes."""
+        if self.sources:
+            return self.sources
+        return (
+            SourceSettings(
+                id=self.source_id,
+                workspace=self.workspace,
+                admin_key=self.admin_key,
+                admin_key_file=self.admin_key_file,
+                organization=self.organization,
+                base_url=self.base_url,
+                tenant_lane=self.tenant_lane,
+                retention_days=self.retention_days,
+            ),
+        )
+
+    def clickhouse_url_with_password(self) -> SecretStr:
+        """The URL with the password filled in. Raises ConfigError when the password file cannot be read."""
+        password = self.clickhouse_password
+        if self.clickhouse_password_file is not None:
+            password = read_secret(self.clickhouse_password_file, what="the ClickHouse password")
+        parts = urlsplit(self.clickhouse_url)
+        if password is None or parts.scheme == "chdb":
+            return SecretStr(self.clickhouse_url)
+        host = parts.netloc.rpartition("@")[2]
+        user = quote(parts.username or "default", safe="%")
+        netloc = f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"
+        return SecretStr(urlunsplit(parts._replace(netloc=netloc)))
+
+    def public(self) -> dict[str, Any]:
+        """Every setting as plain data, secrets as `<SECRET>`: what `config show` prints."""
+        return {name: _public(name, value) for name, value in self.model_dump(mode="json").items()}
+
+
+def _public(name: str, value: Any) -> Any:
+    if name in {"admin_key", "clickhouse_password"}:
+        return None if value is None else "<SECRET>"
+    if name in {"clickhouse_url", "base_url", "proxy"} and isinstance(value, str):
+        return redact_url(value)
+    if isinstance(value, Mapping):
+        return {key: _public(key, inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_public(name, inner) for inner in value]
+    return value
+
+
+def redact_url(url: str) -> str:
+    """The URL with its password, if it has one, as `<SECRET>`."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:<SECRET>@{host}"))
+
+
+def read_secret(path: Path, *, what: str) -> SecretStr:
+    """Read a secret file, without the line end an editor leaves. Raises ConfigError, which never shows the content."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {what} from {path}: {_reason(error)}") from None
+    if not text:
+        raise ConfigError(f"cannot read {what} from {path}: the file is empty")
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ConfigError(f"cannot read {what} from {path}: expected one line without blanks")
+    return SecretStr(text)
+
+
+def _checked_key(key: str, source_id: str) -> SecretStr:
+    key = key.strip()
+    if any(character.isspace() or not character.isprintable() or not character.isascii() for character in key):
+        raise ConfigError(
+            f"the admin key of source {source_id!r} holds a blank or a character no key has",
+            hint="Paste it again, on one line.",
+        )
+    return SecretStr(key)
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or "unreadable") if isinstance(error, OSError) else "it is not text"
+
+
+def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from the YAML file (`path`, or SHIPPER_CONFIG) and the environment.
+
+    `overrides` come from the command line and win over the environment, which wins over the file. Raises ConfigError
+    for a file that is not there, is not YAML, or names an unknown setting.
+    """
+    path = path or (Path(os.environ["SHIPPER_CONFIG"]) if os.environ.get("SHIPPER_CONFIG") else None)
+    values = _read_yaml(path) if path else {}
+    where = str(path) if path else "the environment"
+    _refuse_unknown(values, set(Settings.model_fields), where)
+    _refuse_unknown_environment()
+    values = {name: value for name, value in values.items() if not os.environ.get(environment_name(name))}
+    try:
+        return Settings(**{**values, **(overrides or {})})
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from None
+    except SettingsError as error:
+        raise ConfigError(f"the environment: {error}", hint="Lists of objects belong in the YAML file.") from None
+
+
+def environment_name(field: str) -> str:
+    """The environment variable of a setting: OPENAI_… where the official SDK has a name for it, else SHIPPER_…."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else f"SHIPPER_{field.upper()}"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration file {path}: {_reason(error)}") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        # The mark of a YAML error quotes the line, which may hold a key: give its place only.
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{place}: not valid YAML") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected settings as `name: value`, got a {type(values).__name__}")
+    return {str(name): value for name, value in values.items()}
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: set[str], where: str) -> None:
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"{where}: unknown setting {name!r}", hint=_suggest(name, known))
+
+
+def _refuse_unknown_environment() -> None:
+    known = {environment_name(name) for name in Settings.model_fields} | {"SHIPPER_CONFIG"}
+    for name in os.environ:
+        # Kubernetes injects SHIPPER_SERVICE_HOST and its like when a Service is called `shipper`.
+        if name.startswith("SHIPPER_") and name not in known and not re.search(r"_(SERVICE|PORT)(_|$)", name):
+            raise ConfigError(f"unknown setting {name} in the environment", hint=_suggest(name, known))
+
+
+def _suggest(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else "`shipper config show` lists every setting."
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    """One line per problem: the setting's path and what was expected. Never the input: it may be a secret."""
+    lines = []
+    for problem in error.errors(include_input=False, include_context=False, include_url=False):
+        name = ".".join(str(part) for part in problem["loc"]) or "settings"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            last = str(problem["loc"][-1])
+            fields = set(SourceSettings.model_fields) | set(ListSettings.model_fields)
+            message = f"unknown setting. {_suggest(last, fields)}"
+        lines.append(f"{name}: {message}")
+    return f"{where}: " + "; ".join(lines)
