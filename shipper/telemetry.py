@@ -1,0 +1,139 @@
+"""What a run tells: the run report with its accounting, and structured logs on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import structlog
+
+from shipper.errors import AccountingError
+from shipper.model import Lane, RunID, Source
+
+Status = Literal["ok", "refused", "failed", "stopped"]
+
+
+@dataclass(slots=True)
+class LaneReport:
+    """What one run did for one lane of one source. Counts are events unless the name says otherwise.
+
+    `received` is counted where pages arrive; the other three where the database acknowledged. `newest` is the newest
+    eventTime seen, Unix seconds, 0 when none.
+    """
+
+    source: Source
+    lane: Lane
+    received: int = 0
+    inserted: int = 0
+    already_there: int = 0
+    dead_lettered: int = 0
+    pages: int = 0
+    retries: int = 0
+    windows: int = 0
+    windows_done: int = 0
+    newest: int = 0
+    seconds: float = 0.0
+    status: Status = "ok"
+    error: str = ""
+
+    @property
+    def accounted(self) -> int:
+        return self.inserted + self.already_there + self.dead_lettered
+
+    @property
+    def balanced(self) -> bool:
+        return self.received == self.accounted
+
+    @property
+    def events_per_second(self) -> float:
+        return self.received / self.seconds if self.seconds > 0 else 0.0
+
+    def lag(self, now: float) -> float | None:
+        """Seconds from the newest event seen to `now`; None when the run saw no event."""
+        return max(0.0, now - self.newest) if self.newest else None
+
+
+@dataclass(slots=True)
+class RunReport:
+    """One run over all its sources: logged once, printed once, kept in the run log."""
+
+    run_id: RunID
+    command: str
+    started: float = field(default_factory=time.time)
+    finished: float = 0.0
+    lanes: list[LaneReport] = field(default_factory=list)
+
+    def lane(self, source: Source, lane: Lane) -> LaneReport:
+        """The report of this lane, made on first use."""
+        for report in self.lanes:
+            if report.source == source and report.lane == lane:
+                return report
+        report = LaneReport(source, lane)
+        self.lanes.append(report)
+        return report
+
+    def total(self, name: str) -> int:
+        """The sum of one counter over all lanes."""
+        return sum(getattr(report, name) for report in self.lanes)
+
+    def check(self) -> None:
+        """Raise AccountingError unless every lane that came to its end accounts for every event it received."""
+        for report in self.lanes:
+            if report.status == "ok" and not report.balanced:
+                raise AccountingError(
+                    f"{report.source.source_id}/{report.lane}: received {report.received} events, accounted for "
+                    f"{report.accounted} (inserted {report.inserted}, already there {report.already_there}, "
+                    f"dead-lettered {report.dead_lettered})",
+                    hint="This is a bug. Nothing was marked as shipped that was not acknowledged; please report it.",
+                )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain data: what `--json` prints and the log line carries."""
+        return {
+            "run_id": self.run_id,
+            "command": self.command,
+            "started": round(self.started, 3),
+            "finished": round(self.finished, 3),
+            "lanes": [
+                {
+                    "workspace": report.source.workspace_id,
+                    "source": report.source.source_id,
+                    **{name: value for name, value in asdict(report).items() if name != "source"},
+                    "seconds": round(report.seconds, 3),
+                    "events_per_second": round(report.events_per_second, 1),
+                    "lag_seconds": report.lag(self.finished or time.time()),
+                    "balanced": report.balanced,
+                }
+                for report in self.lanes
+            ],
+        }
+
+
+def configure_logging(log_format: str = "auto", level: str = "info") -> None:
+    """Send structured logs to standard error: text on a terminal, one JSON object a line otherwise."""
+    text = sys.stderr.isatty() if log_format == "auto" else log_format == "text"
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if text
+        else structlog.processors.JSONRenderer(sort_keys=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger() -> structlog.typing.FilteringBoundLogger:
+    """The logger of the process. Events are short and constant; what varies is in the keys."""
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return log
