@@ -167,7 +167,9 @@ class Settings(BaseSettings):
 
     lookback: Duration = Field(timedelta(days=30), description="How far back the first run reads.")
     overlap: Duration = Field(timedelta(hours=1), description="What each run re-reads, for events that show up late.")
-    resweep: Duration = Field(timedelta(days=3), description="Whole UTC days re-read once a day; 0 switches it off.")
+    resweep: Duration = Field(
+        timedelta(days=2), description="How late an event may show up and still be found; 0: off."
+    )
     window: Duration = Field(timedelta(days=1), description="Longest window drained at once.")
     concurrency: int = Field(4, ge=1, le=64, description="Windows drained at the same time, per source.")
 

@@ -4,10 +4,11 @@ A run reads three things of each lane, and the ledger says what is left of each:
 
 - **gaps**: everything since the first covered moment, or `lookback` before now, that no window covers yet;
 - **overlap**: the last `overlap` before the newest covered moment, again, for events that became visible late;
-- **resweep**: the last whole UTC days, once a day. A window drained since midnight counts as swept.
+- **resweep**: once a day, every earlier moment that was not yet read at least `resweep` after it happened.
 
-An event that becomes visible at most `overlap` after its effective_at is therefore read by the next run, and one that
-becomes visible at most `resweep` minus one day after it by a later day's first run. Nothing later is promised.
+So the next run reads an event that becomes visible at most `overlap` after its effective_at, and some later run reads
+one that becomes visible at most `resweep` after it, however long the runs themselves were out. Nothing later is
+promised.
 """
 
 from __future__ import annotations
@@ -41,27 +42,37 @@ class Schedule:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the ledger knows of a lane, each in any order.
+
+    `drained` was read to its end; `drained_today` since `midnight(now)`; `settled` is the part of `drained` that was
+    read at least the resweep after it happened, so that nothing is expected there any more.
+    """
+
+    drained: Sequence[Window] = ()
+    drained_today: Sequence[Window] = ()
+    settled: Sequence[Window] = ()
+
+
 def midnight(now: int) -> int:
     """The start of the UTC day that `now` is in."""
     return now - now % DAY
 
 
-def plan_run(covered: Sequence[Window], swept_today: Sequence[Window], now: int, schedule: Schedule) -> list[Window]:
+def plan_run(coverage: Coverage, now: int, schedule: Schedule) -> list[Window]:
     """What one run reads of a lane, newest first.
 
-    `covered` is all the ledger has for the lane; `swept_today` is what it got since `midnight(now)`. Both may be in any
-    order and overlap. A clock that stepped back behind the newest covered moment re-reads the overlap before `now`.
+    A clock that stepped back behind the newest covered moment re-reads the overlap before `now`.
     """
     oldest = max(0, now - schedule.lookback)
     wanted = []
-    if covered:
-        oldest = min(oldest, *(window.start for window in covered))
-        newest = min(now, max(window.end for window in covered))
+    if covered := merge(coverage.drained):
+        oldest = min(oldest, covered[0].start)
+        newest = min(now, covered[-1].end)
         wanted.append(Window(max(oldest, newest - schedule.overlap), now))
-        today = midnight(now)
-        resweep = max(oldest, today - schedule.resweep)
-        if resweep < today:
-            wanted += subtract(Window(resweep, today), swept_today)
+        if schedule.resweep and oldest < midnight(now):
+            wanted += subtract(Window(oldest, midnight(now)), [*coverage.settled, *coverage.drained_today])
     if oldest < now:
         wanted += subtract(Window(oldest, now), covered)
     return cut(wanted, schedule.window)

@@ -7,12 +7,12 @@ import random
 import pytest
 
 from shipper.config import Settings
-from shipper.fetch.windows import DAY, Schedule, cut, merge, midnight, plan_backfill, plan_run, subtract
+from shipper.fetch.windows import DAY, Coverage, Schedule, cut, merge, midnight, plan_backfill, plan_run, subtract
 from shipper.model import Window
 
 HOUR = 3600
 NOON = 1_763_640_000 - 1_763_640_000 % DAY + DAY // 2
-SCHEDULE = Schedule(lookback=30 * DAY, overlap=HOUR, resweep=3 * DAY, window=DAY)
+SCHEDULE = Schedule(lookback=30 * DAY, overlap=HOUR, resweep=2 * DAY, window=DAY)
 
 
 def seconds(windows: list[Window]) -> set[int]:
@@ -21,7 +21,7 @@ def seconds(windows: list[Window]) -> set[int]:
 
 def test_the_first_run_reads_the_lookback_newest_first() -> None:
     """With an empty ledger the plan is the lookback, cut at UTC midnights, newest window first."""
-    plan = plan_run([], [], NOON, SCHEDULE)
+    plan = plan_run(Coverage(), NOON, SCHEDULE)
     assert plan[0] == Window(midnight(NOON), NOON)
     assert plan[-1] == Window(NOON - 30 * DAY, midnight(NOON) - 29 * DAY)
     assert merge(plan) == [Window(NOON - 30 * DAY, NOON)]
@@ -31,39 +31,49 @@ def test_the_first_run_reads_the_lookback_newest_first() -> None:
 def test_a_run_after_a_complete_one_reads_only_the_overlap() -> None:
     """Covered and swept up to a minute ago: one window, from the overlap before the newest covered moment to now."""
     covered = [Window(NOON - 30 * DAY, NOON - 60)]
-    assert plan_run(covered, covered, NOON, SCHEDULE) == [Window(NOON - 60 - HOUR, NOON)]
+    coverage = Coverage(covered, drained_today=covered)
+    assert plan_run(coverage, NOON, SCHEDULE) == [Window(NOON - 60 - HOUR, NOON)]
 
 
-def test_the_first_run_of_a_day_sweeps_whole_days_again_once() -> None:
-    """What was not drained since midnight is read again, and only that."""
+def test_the_first_run_of_a_day_sweeps_unsettled_days_again_once() -> None:
+    """What is not settled and was not drained since midnight is read again, and only that."""
     covered = [Window(NOON - 30 * DAY, NOON - 60)]
-    plan = plan_run(covered, [], NOON, SCHEDULE)
     today = midnight(NOON)
+    settled = [Window(NOON - 30 * DAY, today - 3 * DAY)]
+    plan = plan_run(Coverage(covered, settled=settled), NOON, SCHEDULE)
     assert merge(plan) == [Window(today - 3 * DAY, today), Window(NOON - 60 - HOUR, NOON)]
     half = [Window(today - DAY, today)]
-    assert merge(plan_run(covered, half, NOON, SCHEDULE)) == [
+    assert merge(plan_run(Coverage(covered, half, settled), NOON, SCHEDULE)) == [
         Window(today - 3 * DAY, today - DAY),
         Window(NOON - 60 - HOUR, NOON),
     ]
 
 
+def test_an_outage_does_not_shorten_the_resweep() -> None:
+    """Nothing ran for a week: days read too early back then are still swept, however old they are now."""
+    covered = [Window(NOON - 30 * DAY, NOON - 7 * DAY)]
+    settled = [Window(NOON - 30 * DAY, NOON - 9 * DAY)]
+    plan = plan_run(Coverage(covered, settled=settled), NOON, SCHEDULE)
+    assert merge(plan) == [Window(NOON - 9 * DAY, NOON)]
+
+
 def test_a_resweep_of_zero_is_off() -> None:
     covered = [Window(NOON - 30 * DAY, NOON - 60)]
     off = Schedule(lookback=30 * DAY, overlap=HOUR, resweep=0, window=DAY)
-    assert plan_run(covered, [], NOON, off) == [Window(NOON - 60 - HOUR, NOON)]
+    assert plan_run(Coverage(covered), NOON, off) == [Window(NOON - 60 - HOUR, NOON)]
 
 
 def test_a_gap_is_work_however_old_it_is() -> None:
     """A hole between covered windows is read, also when it lies further back than the lookback."""
     covered = [Window(NOON - 90 * DAY, NOON - 80 * DAY), Window(NOON - 70 * DAY, NOON)]
-    plan = plan_run(covered, covered, NOON, SCHEDULE)
+    plan = plan_run(Coverage(covered, settled=covered), NOON, SCHEDULE)
     assert merge(plan) == [Window(NOON - 80 * DAY, NOON - 70 * DAY), Window(NOON - HOUR, NOON)]
 
 
 def test_an_interrupted_first_run_goes_on_where_it_was() -> None:
     """Newest first: a killed first run covered the last days; the next plan is the rest of the lookback."""
     covered = [Window(NOON - 2 * DAY, NOON)]
-    plan = plan_run(covered, covered, NOON, SCHEDULE)
+    plan = plan_run(Coverage(covered, drained_today=covered), NOON, SCHEDULE)
     assert plan[-1].start == NOON - 30 * DAY
     assert subtract(Window(NOON - 30 * DAY, NOON), [*plan, *covered]) == []
 
@@ -71,7 +81,7 @@ def test_an_interrupted_first_run_goes_on_where_it_was() -> None:
 def test_a_clock_that_stepped_back_still_reads_the_overlap_before_now() -> None:
     """The ledger reaches past `now`: the plan ends at now, starts an overlap earlier and claims nothing later."""
     covered = [Window(NOON - 30 * DAY, NOON + 2 * HOUR)]
-    assert plan_run(covered, covered, NOON, SCHEDULE) == [Window(NOON - HOUR, NOON)]
+    assert plan_run(Coverage(covered, settled=covered), NOON, SCHEDULE) == [Window(NOON - HOUR, NOON)]
 
 
 def test_a_backfill_reads_what_the_ledger_lacks() -> None:
@@ -97,9 +107,9 @@ def test_plans_and_coverage_together_leave_no_moment_out(seed: int) -> None:
         starts = [rng.randrange(1000) for _ in range(rng.randrange(5))]
         return [Window(start, start + rng.randrange(200)) for start in starts]
 
-    covered, swept = [w for w in some() if w.seconds], some()
+    covered = [window for window in some() if window.seconds]
     schedule = Schedule(lookback=300, overlap=50, resweep=0, window=rng.randrange(1, 100))
-    plan = plan_run(covered, swept, now, schedule)
+    plan = plan_run(Coverage(covered, some(), some()), now, schedule)
     oldest = min([now - 300, *(window.start for window in covered)])
     assert set(range(oldest, now)) <= seconds(plan) | seconds(covered)
     if covered:
