@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -29,8 +29,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from shipper.errors import ConfigError
-from shipper.model import Source, SourceID, WorkspaceID
+from shipper.errors import ConfigError, UsageError
+from shipper.model import MAX_TIME, Source, SourceID, WorkspaceID
 
 _DURATION = re.compile(r"(\d+)\s*([smhdw]?)")
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -57,6 +57,24 @@ def format_duration(value: timedelta) -> str:
         if seconds and seconds % _UNIT_SECONDS[unit] == 0:
             return f"{seconds // _UNIT_SECONDS[unit]}{unit}"
     return f"{seconds}s"
+
+
+def parse_moment(text: str, now: int) -> int:
+    """Unix seconds of `2026-11-01`, `2026-11-01T08:00:00Z` (UTC unless it names a zone), or `30d` before `now`.
+
+    Raises UsageError for anything else, and for a moment before 1970.
+    """
+    if _DURATION.fullmatch(text.strip()):
+        seconds = now - int(parse_duration(text).total_seconds())
+    else:
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise UsageError(f"expected a date, a time or a duration such as 30d, got {text!r}") from None
+        seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    if not 0 <= seconds <= MAX_TIME:
+        raise UsageError(f"{text!r} is not between 1970 and 2106")
+    return seconds
 
 
 def _split_paths(value: object) -> object:

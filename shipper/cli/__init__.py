@@ -1,0 +1,47 @@
+"""The command line: parse, call, print. `main` turns every error into one message, a hint and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """The console script `shipper`."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    import typer
+
+    from shipper.cli import look, maintain, ship, simulate  # noqa: F401 - importing registers the commands
+    from shipper.cli.app import app
+    from shipper.errors import ExitCode, ShipperError
+    from shipper.telemetry import logger
+
+    try:
+        result = app(arguments or ["--help"], prog_name="shipper", standalone_mode=False)
+    except typer.TyperException as error:
+        _complain(error.format_message(), "Every command explains itself with --help.")
+        return ExitCode.USAGE
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("interrupted", "What was acknowledged is kept; run it again for the rest.")
+        return ExitCode.TEMPFAIL
+    except ShipperError as error:
+        _complain(str(error), error.hint)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of standard output went away (`shipper query … | head`). Nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception:  # noqa: BLE001 - the last resort: log the traceback, which holds no values
+        logger().exception("unexpected error")
+        _complain("this is a bug", "Please report it with the log above.")
+        return ExitCode.SOFTWARE
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def _complain(message: str, hint: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint:  {hint}", file=sys.stderr)

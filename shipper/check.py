@@ -1,0 +1,113 @@
+"""`shipper check`: is everything a run needs in place? Each answer is ok, or the reason and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from shipper.config import Settings, SourceSettings
+from shipper.enrich import open_enricher
+from shipper.errors import ApiRefused, ApiRejected, ExitCode, ShipperError
+from shipper.fetch.audit_logs import probe
+from shipper.fetch.client import AdminClient
+from shipper.fetch.ratelimit import RateLimiter
+from shipper.load import schema
+from shipper.load.clickhouse import Database, connect
+from shipper.model import Lane, iso
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line of the check. `fix` is empty when there is nothing to do; `exit_code` is what a failure means."""
+
+    subject: str
+    ok: bool
+    detail: str
+    fix: str = ""
+    exit_code: ExitCode = ExitCode.OK
+
+
+async def check(settings: Settings) -> AsyncIterator[Answer]:
+    """Ask, in the order a run would: databases, ClickHouse and its schema, then every source and lane."""
+    yield _enrichment(settings)
+    async for answer in _clickhouse(settings):
+        yield answer
+    for source in settings.all_sources():
+        async for answer in _source(source, settings):
+            yield answer
+
+
+def _failed(subject: str, error: ShipperError) -> Answer:
+    return Answer(subject, ok=False, detail=str(error), fix=error.hint, exit_code=error.exit_code)
+
+
+def _enrichment(settings: Settings) -> Answer:
+    subject = "enrichment"
+    try:
+        enricher = open_enricher(settings)
+    except ShipperError as error:
+        return _failed(subject, error)
+    try:
+        found = [f"{info.type} of {iso(info.built)[:10]}" for info in enricher.databases]
+    finally:
+        enricher.close()
+    if not found:
+        return Answer(subject, ok=True, detail="no GeoIP database configured; the API's own details are used")
+    return Answer(subject, ok=True, detail=", ".join(found))
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[Database]:
+    database = await connect(settings)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _clickhouse(settings: Settings) -> AsyncIterator[Answer]:
+    try:
+        async with _connected(settings) as database:
+            ((version,),) = await database.query("SELECT version()")
+            yield Answer("ClickHouse", ok=True, detail=f"{database.address}, version {version}")
+            pending = await schema.pending(database)
+            if pending and settings.auto_migrate:
+                yield Answer("schema", ok=True, detail=f"{len(pending)} migrations to apply; the next run does it")
+            elif pending:
+                fix = "Run `shipper schema apply` with a user that may create tables."
+                yield Answer("schema", False, f"{len(pending)} migrations are missing", fix, ExitCode.CONFIG)
+            elif differences := await schema.diff(database):
+                fix = "`shipper schema diff` lists them all; `shipper schema show` is how it should be."
+                yield Answer("schema", False, differences[0], fix, ExitCode.CONFIG)
+            else:
+                yield Answer("schema", ok=True, detail="as this version needs it")
+    except ShipperError as error:
+        yield _failed("ClickHouse", error)
+
+
+async def _source(source: SourceSettings, settings: Settings) -> AsyncIterator[Answer]:
+    subject = f"source {source.id}"
+    try:
+        async with AdminClient(source, settings, limiter=RateLimiter(settings.requests_per_second)) as client:
+            newest = await probe(client, Lane.ORGANIZATION)
+            detail = "the key may read the audit log" if newest.events else "the key works, but no event came back"
+            fix = (
+                "" if newest.events else "Is audit logging on? Organization settings > Data controls > Data retention."
+            )
+            yield Answer(subject, ok=True, detail=detail, fix=fix)
+            if source.tenant_lane:
+                yield await _tenant(subject, client)
+    except ShipperError as error:
+        yield _failed(subject, error)
+
+
+async def _tenant(subject: str, client: AdminClient) -> Answer:
+    subject = f"{subject}, tenant lane"
+    try:
+        await probe(client, Lane.TENANT)
+    except (ApiRefused, ApiRejected) as error:
+        return Answer(
+            subject, ok=True, detail=f"refused, runs go on without it: {error}", fix="Or set tenant_lane: false."
+        )
+    return Answer(subject, ok=True, detail="the key may read it")

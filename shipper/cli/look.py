@@ -1,0 +1,118 @@
+"""The commands that look: check, status, query."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shipper.cli.app import app, settings
+
+if TYPE_CHECKING:
+    from shipper.check import Answer
+    from shipper.status import LaneStatus
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def check(as_json: Json = False) -> int:
+    """Ask everything a run needs: GeoIP databases, ClickHouse, the schema, each key and its scopes.
+
+    Each line is ok, or the reason and the fix. Nothing is changed.
+    """
+    from shipper.check import check as ask
+    from shipper.cli.render import print_json
+    from shipper.errors import ExitCode
+
+    loaded = settings()
+
+    async def collect() -> list[Answer]:
+        answers = []
+        async for answer in ask(loaded):
+            answers.append(answer)
+            if not as_json:
+                print(f"{'ok  ' if answer.ok else 'FAIL'}  {answer.subject}: {answer.detail}")
+                if answer.fix:
+                    print(f"      {answer.fix}")
+        return answers
+
+    answers = asyncio.run(collect())
+    if as_json:
+        print_json([{"subject": a.subject, "ok": a.ok, "detail": a.detail, "fix": a.fix} for a in answers])
+    return next((answer.exit_code for answer in answers if not answer.ok), ExitCode.OK)
+
+
+@app.command()
+def status(as_json: Json = False) -> int:
+    """What has been shipped: per source and lane what is covered, what is missing, how fresh it is."""
+    from shipper.cli.render import print_json
+    from shipper.status import read_status
+
+    lanes = asyncio.run(read_status(settings()))
+    if as_json:
+        print_json([lane.as_dict() for lane in lanes])
+    elif not lanes:
+        print("Nothing has been shipped yet. `shipper run` starts; `shipper demo` shows what it looks like.")
+    else:
+        _print_status(lanes)
+    return 0
+
+
+def _print_status(lanes: list[LaneStatus]) -> None:
+    from shipper.cli.render import human_seconds, print_table
+    from shipper.model import iso
+
+    now = time.time()
+    headers = ["source", "lane", "covered", "gaps", "newest event", "lag", "rows", "dead letters", "last run"]
+    rows: list[list[object]] = [
+        [
+            lane.source_id,
+            lane.lane,
+            f"{iso(lane.covered[0].start)} to {iso(lane.covered[-1].end)}" if lane.covered else "-",
+            len(lane.gaps),
+            iso(lane.newest) if lane.newest else "-",
+            human_seconds(now - lane.newest if lane.newest else None),
+            lane.rows,
+            lane.dead_letters,
+            lane.last_status or "-",
+        ]
+        for lane in lanes
+    ]
+    print_table("", headers, rows)
+    for lane in lanes:
+        for gap in lane.gaps:
+            print(f"gap: {lane.source_id}/{lane.lane} {gap}: `shipper run` reads it")
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT, SHOW, DESCRIBE or EXPLAIN.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array of row objects.")] = False,
+) -> int:
+    """Run SQL on the configured ClickHouse, read-only.
+
+    For example: shipper query "SELECT eventType, count() FROM openai_audit_logs GROUP BY 1 ORDER BY 2 DESC"
+    """
+    from shipper.cli.render import print_table
+    from shipper.load.clickhouse import connect
+
+    loaded = settings()
+
+    async def ask() -> None:
+        database = await connect(loaded)
+        try:
+            if as_json:
+                sys.stdout.buffer.write((await database.query_json(sql)).strip() + b"\n")
+            else:
+                headers, rows = await database.query_table(sql)
+                print_table("", headers, rows)
+                print(f"{len(rows):,} rows" if len(rows) != 1 else "1 row")
+        finally:
+            await database.close()
+
+    asyncio.run(ask())
+    return 0

@@ -1,0 +1,108 @@
+"""How results look: tables on a terminal, the same words in plain text elsewhere, JSON on request."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import orjson
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from shipper.errors import ShipperError
+from shipper.telemetry import LaneReport, RunReport
+
+# Wide enough that a table written to a file or a pipe is never folded.
+_FILE_WIDTH = 4096
+
+
+def console() -> Console:
+    """Standard output, as wide as the terminal, or unbounded when it is not one."""
+    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False, soft_wrap=False)
+
+
+def print_json(value: object) -> None:
+    """One line of JSON."""
+    print(orjson.dumps(value).decode())
+
+
+def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table with its title; numbers to the right."""
+    print_to = console()
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    rows = [list(row) for row in rows]
+    for position, header in enumerate(headers):
+        numeric = bool(rows) and all(isinstance(row[position], int | float) for row in rows)
+        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    print_to.print(table)
+
+
+def _cell(value: object) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, bytes):
+        return escape(value.decode(errors="replace"))
+    return escape(str(value))
+
+
+def print_report(report: RunReport, *, as_json: bool) -> None:
+    """The run report: a row per source and lane, and the accounting in one sentence."""
+    if as_json:
+        print_json(report.as_dict())
+        return
+    headers = ["source", "lane", "status", "received", "inserted", "already there", "dead-lettered", "pages", "retries"]
+    headers += ["windows", "seconds", "events/s", "lag"]
+    print_table("", headers, [_lane(lane, report.finished) for lane in report.lanes])
+    received, inserted = report.total("received"), report.total("inserted")
+    there, dead = report.total("already_there"), report.total("dead_lettered")
+    print(f"received {received:,} = inserted {inserted:,} + already there {there:,} + dead-lettered {dead:,}", end="")
+    open_events = received - inserted - there - dead
+    print(f"  (and {open_events:,} not acknowledged: they are read again)" if open_events else "")
+    if not received and not report.total("windows"):
+        print("Nothing to read: the ledger has all of it. --resweep reads it again.")
+
+
+def _lane(lane: LaneReport, now: float) -> list[object]:
+    lag = lane.lag(now)
+    return [
+        lane.source.source_id,
+        lane.lane.value,
+        lane.status,
+        lane.received,
+        lane.inserted,
+        lane.already_there,
+        lane.dead_lettered,
+        lane.pages,
+        lane.retries,
+        f"{lane.windows_done}/{lane.windows}",
+        lane.seconds,
+        lane.events_per_second,
+        human_seconds(lag),
+    ]
+
+
+def human_seconds(seconds: float | None) -> str:
+    """`42s`, `3m`, `5h`, `2d`; `-` when unknown."""
+    if seconds is None:
+        return "-"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds / size:.1f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def print_errors(errors: Iterable[ShipperError]) -> None:
+    """Each error with its hint, on standard error."""
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"hint:  {error.hint}", file=sys.stderr)

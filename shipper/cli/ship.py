@@ -1,0 +1,154 @@
+"""The commands that move events: run, watch, backfill, replay."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shipper.cli.app import app, settings, until_stopped
+from shipper.config import SourceSettings, parse_duration, parse_moment
+from shipper.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shipper.config import Settings
+    from shipper.run import Run
+
+    Work = Callable[[Run], Awaitable[None]]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the run report as JSON.")]
+SourceOption = Annotated[str | None, typer.Option("--source", help="Only the source with this id.")]
+
+
+@app.command()
+def run(as_json: Json = False) -> int:
+    """Read every source once: the CronJob's command.
+
+    Ships what the coverage ledger lacks (on the first run: `lookback`), re-reads the `overlap` for events that showed
+    up late and, once a day, what is not settled yet. Running it twice changes nothing.
+    """
+    loaded = settings()
+    return until_stopped(lambda stop: _exit_code(loaded, "run", stop, as_json, lambda run: run.read_sources()))
+
+
+@app.command()
+def watch(
+    interval: Annotated[str, typer.Option(help="Pause between the starts of two passes.")] = "60s",
+    as_json: Json = False,
+) -> int:
+    """Do what `run` does, again and again, until SIGTERM or Ctrl-C.
+
+    An outage of the API or of ClickHouse is reported and tried again at the next pass. An error that will not pass by
+    itself, for every source, ends it.
+    """
+    loaded, pause = settings(), _interval(interval)
+
+    async def passes(stop: asyncio.Event) -> int:
+        from shipper.run import watch as repeat
+
+        return await repeat(
+            lambda: _report(loaded, "watch", stop, as_json, lambda run: run.read_sources()), pause, stop
+        )
+
+    return until_stopped(passes)
+
+
+@app.command()
+def backfill(
+    since: Annotated[str, typer.Option(help="Start: 30d (before now), 2026-10-01 or 2026-10-01T08:00:00Z.")],
+    until: Annotated[str | None, typer.Option(help="End, exclusive, in the same forms. Default: now.")] = None,
+    resweep: Annotated[bool, typer.Option("--resweep", help="Also re-read what the ledger has.")] = False,
+    source: SourceOption = None,
+    as_json: Json = False,
+) -> int:
+    """Read a stretch of the past, many windows at once, newest first.
+
+    Only what the coverage ledger lacks is read, so a backfill that was stopped goes on where it was.
+    """
+    from shipper.model import Window
+
+    now = int(time.time())
+    start, end = parse_moment(since, now), parse_moment(until, now) if until else now
+    if start >= min(end, now):
+        raise UsageError("nothing lies between --since and --until", hint="--since must be before --until and now.")
+    loaded = settings()
+    sources = loaded.all_sources() if source is None else (_source(loaded, source),)
+    wanted = Window(start, min(end, now))
+    return until_stopped(
+        lambda stop: _exit_code(
+            loaded, "backfill", stop, as_json, lambda run: run.backfill(wanted, sources, resweep=resweep)
+        )
+    )
+
+
+@app.command()
+def replay(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="NDJSON, plain, gzip or zstd; - is stdin.")],
+    source: SourceOption = None,
+    as_json: Json = False,
+) -> int:
+    """Ship archived events (one JSON event a line) through the very same stages.
+
+    Events already in the table are left alone, so a replay may be repeated. No key is needed.
+    """
+    loaded = settings()
+    paths = [None if name == "-" else Path(name) for name in files]
+    chosen = (loaded.all_sources()[0] if source is None else _source(loaded, source)).source
+    if source is None and len(loaded.all_sources()) > 1:
+        raise UsageError("several sources are configured", hint="Say with --source whose events the files hold.")
+    return until_stopped(
+        lambda stop: _exit_code(loaded, "replay", stop, as_json, lambda run: run.replay(paths, chosen))
+    )
+
+
+async def _exit_code(
+    loaded: Settings,
+    command: str,
+    stop: asyncio.Event,
+    as_json: bool,
+    work: Work,
+) -> int:
+    return (await _report(loaded, command, stop, as_json, work)).exit_code
+
+
+async def _report(
+    loaded: Settings,
+    command: str,
+    stop: asyncio.Event,
+    as_json: bool,
+    work: Work,
+) -> Run:
+    """Open a run, do the work under a progress display, print the report and the errors."""
+    from shipper.cli.progress import progress
+    from shipper.cli.render import print_errors, print_report
+    from shipper.run import open_run
+
+    async with open_run(loaded, command, stop) as run:
+        async with progress(run.report):
+            await work(run)
+        print_report(run.report, as_json=as_json)
+        print_errors(run.errors)
+        return run
+
+
+def _source(loaded: Settings, wanted: str) -> SourceSettings:
+    for source in loaded.all_sources():
+        if source.id == wanted:
+            return source
+    known = ", ".join(source.id for source in loaded.all_sources())
+    raise UsageError(f"no source is called {wanted!r}", hint=f"Configured: {known}")
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise UsageError(f"--interval: {error}") from None
+    if seconds < 1:
+        raise UsageError("--interval must be at least 1s")
+    return seconds

@@ -1,0 +1,234 @@
+"""One command's pass over its sources: what to read, what came of it, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+from shipper.config import Settings, SourceSettings
+from shipper.enrich import Enricher, open_enricher
+from shipper.errors import ExitCode, Interrupted, SchemaError, ShipperError
+from shipper.fetch.client import AdminClient
+from shipper.fetch.ratelimit import RateLimiter
+from shipper.fetch.windows import Coverage, Schedule, midnight, plan_backfill, plan_run
+from shipper.load import runs, schema
+from shipper.load.clickhouse import Database, connect
+from shipper.load.ledger import Ledger
+from shipper.load.writer import Delivery, Writer
+from shipper.model import Lane, RunID, Source, Window
+from shipper.pipeline import Feed, archives, gravity, ship, windows
+from shipper.telemetry import RunReport, logger
+
+# Sources that are read at the same time. Each has its own key and so its own rate limit.
+_SOURCES_AT_ONCE = 4
+
+Planner = Callable[[Ledger, Lane], Awaitable[list[Window]]]
+
+
+@dataclass(slots=True)
+class Run:
+    """A pass over sources. A source that fails does not stop the others: its error is kept in `errors`.
+
+    `stop` ends the pass early. What was acknowledged by then is kept; the next run reads the rest.
+    """
+
+    settings: Settings
+    database: Database
+    enricher: Enricher
+    command: str
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    clock: Callable[[], float] = time.time
+    errors: list[ShipperError] = field(default_factory=list)
+    report: RunReport = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.report = RunReport(RunID(uuid4().hex), self.command, started=self.clock())
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0, or the gravest error's; 75 when every error is transient and progress was made all the same."""
+        if not self.errors:
+            return ExitCode.OK
+        if all(error.transient for error in self.errors) and self.report.total("windows_done"):
+            return ExitCode.TEMPFAIL
+        return min(self.errors, key=gravity).exit_code
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether every source failed in a way that does not pass by itself."""
+        failed = {(lane.source, lane.status) for lane in self.report.lanes}
+        return (
+            bool(self.errors)
+            and not any(error.transient for error in self.errors)
+            and all(status == "failed" for _, status in failed)
+        )
+
+    async def read_sources(self) -> None:
+        """Read every source once: its gaps, its overlap and, once a day, its re-sweep."""
+        schedule = Schedule.from_settings(self.settings)
+
+        async def plan(ledger: Ledger, lane: Lane) -> list[Window]:
+            now = int(self.clock())
+            coverage = Coverage(
+                drained=await ledger.covered(lane),
+                drained_today=await ledger.covered(lane, drained_since=midnight(now)),
+                settled=await ledger.covered(lane, settled_after=schedule.resweep),
+            )
+            return plan_run(coverage, now, schedule)
+
+        await self._read(self.settings.all_sources(), plan)
+
+    async def backfill(self, wanted: Window, sources: Sequence[SourceSettings], *, resweep: bool = False) -> None:
+        """Read of `wanted` what the ledger lacks, or all of it again when `resweep`."""
+        size = Schedule.from_settings(self.settings).window
+
+        async def plan(ledger: Ledger, lane: Lane) -> list[Window]:
+            return plan_backfill(wanted, [] if resweep else await ledger.covered(lane), size)
+
+        await self._read(sources, plan)
+
+    async def replay(self, paths: Sequence[Path | None], source: Source) -> None:
+        """Read NDJSON archives (None is standard input) through the same stages."""
+        delivery = Delivery(source, Lane.ARCHIVE, None, self.report.lane(source, Lane.ARCHIVE))
+        await self._guard(source, self._ship(source, [archives(paths, delivery, self.clock)]))
+        await self._finish()
+
+    async def _read(self, sources: Sequence[SourceSettings], planner: Planner) -> None:
+        gate = asyncio.Semaphore(_SOURCES_AT_ONCE)
+
+        async def read(source: SourceSettings) -> None:
+            async with gate:
+                await self._guard(source.source, self._read_source(source, planner))
+
+        async with asyncio.TaskGroup() as group:
+            for source in sources:
+                group.create_task(read(source))
+        await self._finish()
+
+    async def _read_source(self, settings: SourceSettings, planner: Planner) -> None:
+        source = settings.source
+        limiter = RateLimiter(self.settings.requests_per_second)
+        clients: dict[Lane, AdminClient] = {}
+        deliveries: list[Delivery] = []
+        async with AsyncExitStack() as stack:
+            for lane in (Lane.ORGANIZATION, Lane.TENANT) if settings.tenant_lane else (Lane.ORGANIZATION,):
+                report = self.report.lane(source, lane)
+                clients[lane] = await stack.enter_async_context(AdminClient(settings, self.settings, limiter=limiter))
+                planned = await planner(Ledger(self.database, source), lane)
+                report.windows = len(planned)
+                deliveries += [Delivery(source, lane, window, report) for window in planned]
+            # Newest first over both lanes, so that the freshest events land first.
+            work = iter(sorted(deliveries, key=lambda delivery: delivery.window or Window(0, 0), reverse=True))
+            feeds = [windows(work, clients, self.clock) for _ in range(self.settings.concurrency)]
+            try:
+                await self._ship(source, feeds)
+            finally:
+                for lane, client in clients.items():
+                    self.report.lane(source, lane).retries = client.retries
+        if settings.tenant_lane:
+            await self._tell_refusal_once(source)
+
+    async def _ship(self, source: Source, feeds: Sequence[Feed]) -> None:
+        writer = Writer(
+            self.database,
+            Ledger(self.database, source),
+            self.report.run_id,
+            rows=self.settings.batch_rows,
+            bytes=self.settings.batch_bytes,
+            age=self.settings.batch_age.total_seconds(),
+            clock=asyncio.get_running_loop().time,
+        )
+        await ship(feeds, self.enricher, writer, self.stop)
+
+    async def _tell_refusal_once(self, source: Source) -> None:
+        """Say aloud that an organization refuses the tenant lane, but not again at every run from now on."""
+        report = self.report.lane(source, Lane.TENANT)
+        if report.status == "refused" and await runs.last_status(self.database, source, Lane.TENANT) != "refused":
+            logger().warning(
+                "the API refuses the tenant lane; going on without it",
+                source=source.source_id,
+                reason=report.error,
+                hint="Set tenant_lane to false to stop asking.",
+            )
+
+    async def _guard(self, source: Source, work: Awaitable[None]) -> None:
+        """Do one source's work; keep its failure, whatever it is, from the other sources."""
+        begun = self.clock()
+        error: ShipperError | None = None
+        try:
+            await work
+        except ShipperError as failure:
+            error = failure
+        except Exception as failure:  # noqa: BLE001 - a bug met in one source must not stop the others
+            logger().exception("unexpected error", source=source.source_id)
+            error = ShipperError(f"unexpected {type(failure).__name__}", hint="This is a bug; please report the log.")
+        for report in self.report.lanes:
+            if report.source == source:
+                report.seconds = self.clock() - begun
+                if error is not None and report.status == "ok":
+                    report.status = "stopped" if isinstance(error, Interrupted) else "failed"
+                    report.error = str(error)
+        if error is not None:
+            self.errors.append(error)
+
+    async def _finish(self) -> None:
+        """Close the report: check the accounting, write the run log, log the report once."""
+        self.report.finished = self.clock()
+        try:
+            self.report.check()
+        except ShipperError as error:
+            self.errors.append(error)
+        try:
+            await runs.record(self.database, self.report)
+        except ShipperError as error:
+            self.errors.append(error)
+        logger().info("run finished", **self.report.as_dict())
+
+
+@asynccontextmanager
+async def open_run(settings: Settings, command: str, stop: asyncio.Event) -> AsyncGenerator[Run]:
+    """Connect, bring the schema up to date (or refuse one that is not), load the enrichment, and close it all again."""
+    async with AsyncExitStack() as stack:
+        enricher = open_enricher(settings)
+        stack.callback(enricher.close)
+        database = await connect(settings)
+        stack.push_async_callback(database.close)
+        if settings.auto_migrate:
+            for name in await schema.apply(database):
+                logger().info("migration applied", name=name)
+        elif missing := await schema.pending(database):
+            raise SchemaError(
+                f"{database.address} lacks {len(missing)} migrations, first {missing[0]}",
+                hint="Run `shipper schema apply` with a user that may create tables.",
+            )
+        yield Run(settings, database, enricher, command, stop)
+
+
+async def watch(one_pass: Callable[[], Awaitable[Run]], pause: float, stop: asyncio.Event) -> ExitCode:
+    """Do `one_pass` every `pause` seconds until `stop` is set; the database is free between passes.
+
+    Returns 0 when stopped, or the exit code of a pass that failed for every source in a way that will not pass. Raises
+    what a pass raises before it reads, unless that is transient.
+    """
+    loop = asyncio.get_running_loop()
+    while not stop.is_set():
+        due = loop.time() + pause
+        try:
+            run = await one_pass()
+            if run.hopeless:
+                return run.exit_code
+        except ShipperError as error:
+            if not error.transient:
+                raise
+            logger().error("pass failed; trying again", error=str(error), hint=error.hint)
+        try:
+            async with asyncio.timeout_at(due):
+                await stop.wait()
+        except TimeoutError:
+            continue
+    return ExitCode.OK
