@@ -1,0 +1,141 @@
+"""Lists: rules over src.ip, actor.email and actor.id that fill the column `enrichments`.
+
+src.ip is the canonical `srcIP`. actor.email is the address as the API told it, compared without case. actor.id is the
+user's id, else the service account's, else the API key's. A regex matches anywhere in the value; anchor it with ^ and $
+to match all of it.
+
+Python's regexes cannot be given a time limit, so a value longer than MAX_REGEX_INPUT is not shown to them: no address,
+e-mail address (254 by RFC 5321) or id is that long. Such a look-up counts as failed. Short inputs are still enough for
+a pattern with nested repeats such as `(a+)+$` to take for ever: the patterns are the operator's own, and have to be
+written with that in mind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
+
+from shipper.config import Settings
+from shipper.enrich.addresses import NetworkTable, parse_address
+from shipper.enrich.contract import DatabaseInfo
+from shipper.enrich.rules import Field, Rule, canonical, read_rules
+from shipper.model import Row
+
+CACHE_SIZE = 65_536
+MAX_REGEX_INPUT = 256
+
+FAILED_TAG = "listsFailed"
+
+# data, name, provider, type, value: one tuple of the column `enrichments`.
+Hit = tuple[dict[str, str], str, str, str, str]
+
+
+def _actor_email(row: Row) -> str:
+    return row.actorUserEmail or row.actor.get("email", "")
+
+
+def _actor_id(row: Row) -> str:
+    return row.actorUserID or row.serviceAccountID or row.apiKeyID
+
+
+def _src_ip(row: Row) -> str:
+    return row.srcIP
+
+
+_VALUES: dict[Field, Callable[[Row], str]] = {
+    Field.SRC_IP: _src_ip,
+    Field.ACTOR_EMAIL: _actor_email,
+    Field.ACTOR_ID: _actor_id,
+}
+
+
+class FieldRules:
+    """All rules over one field, of all lists, with one cached match per distinct value."""
+
+    def __init__(self, field: Field, rules: Iterable[tuple[str, Rule]], *, cache_size: int = CACHE_SIZE) -> None:
+        self.field = field
+        self.value_of = _VALUES[field]
+        self.lookups = 0
+        self.failed = 0
+        self.find = lru_cache(cache_size)(self._match)
+        self._hits: list[Hit] = []
+        self._exact: dict[str, list[int]] = {}
+        self._networks: NetworkTable[int] = NetworkTable()
+        self._regexes: list[tuple[re.Pattern[str], int]] = []
+        for provider, rule in rules:
+            self._add(provider, rule)
+
+    def _add(self, provider: str, rule: Rule) -> None:
+        rank = len(self._hits)
+        self._hits.append((rule.data, rule.field.value, provider, rule.kind.value, rule.pattern))
+        match = rule.match
+        if isinstance(match, str):
+            self._exact.setdefault(match, []).append(rank)
+        elif isinstance(match, IPv4Network | IPv6Network):
+            self._networks.add(match, rank)
+        else:
+            self._regexes.append((match, rank))
+
+    def _match(self, value: str) -> tuple[tuple[Hit, ...], bool]:
+        """The hits in the order of the lists and their rules, and whether a regex could not be tried."""
+        self.lookups += 1
+        ranks = list(self._exact.get(canonical(self.field, value), ()))
+        address = parse_address(value) if self.field is Field.SRC_IP else None
+        if address is not None:
+            ranks += self._networks.find(address)
+        too_long = len(value) > MAX_REGEX_INPUT and bool(self._regexes)
+        if too_long:
+            self.failed += 1
+        else:
+            ranks += [rank for regex, rank in self._regexes if regex.search(value)]
+        return tuple(self._hits[rank] for rank in sorted(ranks)), too_long
+
+
+class Lists:
+    """The enrichment. Rows share the data maps of the rules: they are to be read, not changed."""
+
+    databases: tuple[DatabaseInfo, ...] = ()
+
+    def __init__(self, rules: Sequence[tuple[str, Rule]], *, cache_size: int = CACHE_SIZE) -> None:
+        """`rules` are pairs of the list's name and a rule, in the order in which hits are to be told."""
+        named = {rule.field for _, rule in rules}
+        self._fields = tuple(
+            FieldRules(field, (pair for pair in rules if pair[1].field is field), cache_size=cache_size)
+            for field in Field
+            if field in named
+        )
+
+    @property
+    def lookups(self) -> int:
+        return sum(rules.lookups for rules in self._fields)
+
+    @property
+    def failed(self) -> int:
+        return sum(rules.failed for rules in self._fields)
+
+    def enrich(self, rows: Sequence[Row]) -> None:
+        """Set `enrichments`: hits by field in the order of Field, then by list, then by rule."""
+        for row in rows:
+            found: list[Hit] = []
+            failed: list[str] = []
+            for rules in self._fields:
+                if value := rules.value_of(row):
+                    hits, too_long = rules.find(value)
+                    found += hits
+                    if too_long:
+                        failed.append(rules.field)
+            row.enrichments = found
+            if failed:
+                row.tags = {**row.tags, FAILED_TAG: ",".join(failed)}
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def open_lists(settings: Settings) -> Lists | None:
+    """The enrichment with the configured lists, None without any. Raises ConfigError for a file with a mistake."""
+    if not settings.lists:
+        return None
+    return Lists([(entry.name, rule) for entry in settings.lists for rule in read_rules(entry.path)])
