@@ -1,0 +1,253 @@
+"""The HTTP client of the Admin API: authentication, retries and pace. The only place that sends the key."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random as randomness
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
+from yarl import URL
+
+from shipper import __version__
+from shipper.config import Settings, SourceSettings
+from shipper.errors import ApiProtocolError, ConfigError
+from shipper.fetch.faults import Answer, Fault, answer_fault, backoff, body_fault, connection_fault
+from shipper.fetch.ratelimit import RateLimiter
+from shipper.fetch.scan import IncompleteJSONError
+from shipper.telemetry import logger
+
+MAX_BODY = 256 * 1024 * 1024
+_MAX_ERROR_BODY = 64 * 1024
+_CONNECT_TIMEOUT = 15.0
+
+# The last two: a body whose compression is broken, and a reset connection, may come bare.
+_NO_ANSWER = (aiohttp.ClientError, TimeoutError, HttpProcessingError, OSError)
+
+T = TypeVar("T")
+
+
+class AdminClient:
+    """Talks to the API for one source. Use it with `async with`, from one event loop.
+
+    The key is read once, here: make a new client to pick up a changed key file. `requests` counts what was sent,
+    `retries` how many of those were second and later tries. Raises ConfigError for settings that cannot work.
+    """
+
+    def __init__(  # noqa: PLR0913 - time and chance are arguments
+        self,
+        source: SourceSettings,
+        settings: Settings,
+        *,
+        limiter: RateLimiter,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = randomness.random,
+    ) -> None:
+        self.requests = 0
+        self.retries = 0
+        self._base_url = _base_url(source)
+        self._key = source.read_admin_key()
+        self._organization = _organization(source)
+        self._proxy = _proxy(settings.proxy, self._base_url)
+        self._ssl = _ssl(settings.ca_file)
+        self._timeout = settings.request_timeout.total_seconds()
+        self._tries = settings.retries + 1
+        self._ceiling = settings.retry_ceiling.total_seconds()
+        self._limiter = limiter
+        self._clock = clock
+        self._sleep = sleep
+        self._random = random
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            # The callers' tasks and the limiter bound what is under way; a full pool would eat into the timeout.
+            connector=aiohttp.TCPConnector(ssl=self._ssl, limit=0),
+            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=min(_CONNECT_TIMEOUT, self._timeout)),
+            headers={
+                "User-Agent": f"openai-audit-shipper/{__version__}",
+                "Accept": "application/json",
+                # Without this line the list depends on which optional packages happen to be installed.
+                "Accept-Encoding": "gzip, deflate",
+            },
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # aiohttp's own reading of the environment also takes passwords from ~/.netrc: see _proxy instead.
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, path: str, params: Sequence[tuple[str, str]] = (), *, parse: Callable[[bytes], T]) -> T:
+        """GET `path` (relative to the base URL) and return what `parse` makes of the whole body of a 200.
+
+        `parse` raises IncompleteJSONError for a body that is cut: it is asked for again, as after a reset connection.
+        Retries are used up inside; what is raised is an ApiError: ApiUnavailable, ApiRefused, ApiRejected or
+        ApiProtocolError.
+        """
+        retrying = AsyncRetrying(
+            sleep=self._sleep,
+            stop=stop_after_attempt(self._tries),
+            wait=self._pause,
+            retry=retry_if_result(lambda outcome: isinstance(outcome, Fault) and outcome.retry),
+            before_sleep=self._note,
+            # A fault is a value until here, so that no traceback of the driver hangs on the error.
+            retry_error_callback=_outcome,
+        )
+        outcome: T | Fault = await retrying(self._attempt, path, params, parse)
+        if isinstance(outcome, Fault):
+            raise outcome.error(tries=retrying.statistics.get("attempt_number", 1))
+        return outcome
+
+    async def _attempt(self, path: str, params: Sequence[tuple[str, str]], parse: Callable[[bytes], T]) -> T | Fault:
+        if self._session is None:
+            raise RuntimeError("the client is used outside of its `async with`")
+        request = f"GET {path}"
+        granted = await self._limiter.acquire()
+        self.requests += 1
+        try:
+            async with self._session.get(
+                URL(f"{self._base_url}/{path.lstrip('/')}"),
+                params=params,
+                headers=self._authentication(),
+                proxy=self._proxy,
+                allow_redirects=False,
+            ) as response:
+                if response.status != 200:
+                    return await self._refusal(request, response, granted)
+                body = await _read(response, MAX_BODY)
+        except _NO_ANSWER as error:
+            return connection_fault(request, error)
+        self._limiter.succeeded()
+        return self._parsed(Answer(request, response.status, response.headers, body), parse)
+
+    def _parsed(self, answer: Answer, parse: Callable[[bytes], T]) -> T | Fault:
+        key = self._key.get_secret_value()
+        if len(answer.body) > MAX_BODY:
+            return body_fault(answer, ApiProtocolError(f"the body is longer than {MAX_BODY} bytes"), key=key)
+        try:
+            return parse(answer.body)
+        except (IncompleteJSONError, ApiProtocolError) as error:
+            return body_fault(answer, error, key=key)
+
+    async def _refusal(self, request: str, response: aiohttp.ClientResponse, granted: float) -> Fault:
+        try:
+            body = await _read(response, _MAX_ERROR_BODY)
+        except _NO_ANSWER:
+            # The status alone says what to do.
+            body = b""
+        answer = Answer(request, response.status, response.headers, body)
+        fault = answer_fault(answer, now=self._clock(), key=self._key.get_secret_value())
+        if fault.status == 429:
+            self._limiter.throttled(granted, min(fault.pause or 0.0, self._ceiling))
+        return fault
+
+    def _authentication(self) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"}
+        if self._organization:
+            headers["OpenAI-Organization"] = self._organization
+        return headers
+
+    def _pause(self, state: RetryCallState) -> float:
+        """What the server asked for, at most the ceiling; else backoff."""
+        fault = _outcome(state)
+        if fault.pause is not None:
+            return min(float(fault.pause), self._ceiling)
+        return backoff(state.attempt_number, self._ceiling, self._random)
+
+    def _note(self, state: RetryCallState) -> None:
+        self.retries += 1
+        fault = _outcome(state)
+        logger().info(
+            "request failed, trying again",
+            reason=fault.message,
+            status=fault.status,
+            request_id=fault.request_id,
+            attempt=state.attempt_number,
+            seconds=round(state.upcoming_sleep, 3),
+        )
+
+
+def _outcome(state: RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome is not None else None
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, decompressed. Reading ends once it is longer than `limit`."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            break
+    return bytes(body)
+
+
+def _base_url(source: SourceSettings) -> str:
+    try:
+        url = URL(source.base_url)
+    except ValueError:
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host or url.query_string or url.fragment:
+        raise ConfigError(f"base_url of source {source.id!r}: expected https://host/v1")
+    if url.user is not None or url.password is not None:
+        raise ConfigError(f"base_url of source {source.id!r}: a user or a password does not belong there")
+    return source.base_url.strip().rstrip("/")
+
+
+def _organization(source: SourceSettings) -> str:
+    organization = (source.organization or "").strip()
+    if not organization.isascii() or any(c.isspace() or not c.isprintable() for c in organization):
+        raise ConfigError(f"organization of source {source.id!r}: expected an id such as org-…")
+    return organization
+
+
+def _proxy(configured: str | None, base_url: str) -> URL | None:
+    """The configured proxy, else the environment's for this address (HTTPS_PROXY, NO_PROXY); never for loopback."""
+    target = URL(base_url)
+    host = target.host or ""
+    text = configured
+    if not text:
+        if _is_loopback(host) or proxy_bypass(host):
+            return None
+        text = getproxies().get(target.scheme)
+    if not text:
+        return None
+    try:
+        url = URL(text if "://" in text else f"http://{text}")
+    except ValueError:
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        # Not quoted: it may hold a password.
+        raise ConfigError("proxy: expected http://host:port", hint="The setting proxy, or HTTPS_PROXY.")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _ssl(ca_file: Path | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"ca_file {ca_file}: {error.strerror or 'unreadable'}, expected PEM certificates") from None
