@@ -1,0 +1,171 @@
+"""One event as received to one row of `openai_audit_logs`.
+
+The tags `lane` and `category` come from the catalog, so that an archive and the API give the same row; an event of a
+type the catalog does not know has no category, and the lane the API was asked for. Marks on the data's quality are
+tags too: those of `reading`, and
+
+    unmappedType  the catalog does not know the type
+    missingType   the event names no type
+    eventTimeAs   effective_at was not an integer but a `float` or a `string` that means one
+    wrongType     the fields, joined by commas, that held another JSON type than their column, which has its default
+    invalidValue  the fields that held a value their column cannot have (an asn over 32 bits, a name for an e-mail)
+    srcIPInvalid  actor.session.ip_address is not an address
+    resourcesCut  resources leaves out what was too big or too many
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import lru_cache
+from hashlib import blake2b
+
+from shipper.model import MAX_TIME, SOURCE_TYPE, DeadLetter, EventID, Lane, RawEvent, Row, SourceID
+from shipper.normalize.actors import actor_of
+from shipper.normalize.catalog import Known, ResourceReader, known_types
+from shipper.normalize.fields import Object, table, text, timestamp
+from shipper.normalize.places import NOWHERE, Place, place_of
+from shipper.normalize.reading import read
+from shipper.normalize.resources import resources_of
+
+# Answers are remembered for events up to this size, so that what is remembered stays small too.
+_REMEMBERED_SIZE = 8192
+
+_SESSION_TAGS = (
+    ("user_agent", "userAgent", "actor.session.user_agent"),
+    ("ja3", "ja3", "actor.session.ja3"),
+    ("ja4", "ja4", "actor.session.ja4"),
+)
+_AT_ROOT_ID = (("id",),)
+_AT_ROOT_NAME = (("name",),)
+
+
+class Reason(StrEnum):
+    """Why bytes are a dead letter."""
+
+    NOT_JSON = "not-json"
+    NOT_AN_OBJECT = "not-an-object"
+    NO_EVENT_ID = "no-event-id"
+    NO_EVENT_TIME = "no-event-time"
+
+
+def row_id(source_id: SourceID, event_id: EventID) -> str:
+    """32 hexadecimal digits: BLAKE2b, 128 bits, over `<length of source_id in characters>:<source_id>:<event_id>`.
+
+    The length keeps two pairs from running into the same text.
+    """
+    digest = _begun_id(source_id).copy()
+    digest.update(event_id.encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _begun_id(source_id: SourceID) -> blake2b:
+    return blake2b(f"{len(source_id)}:{source_id}:".encode(), digest_size=16)
+
+
+def normalize(event: RawEvent) -> Row | DeadLetter:
+    """The event's row: the same for the same event, whatever it holds. Never raises for content.
+
+    A dead letter is what has no id or no time to be a row with, or is no JSON object. An id is a string that is not
+    empty; a time is whole seconds after 1970-01-01 00:00:00, up to 2106.
+    """
+    try:
+        document, marks = read(event.raw)
+    except ValueError as error:
+        return DeadLetter(event, Reason.NOT_JSON, str(error))
+    if type(document) is not dict:
+        return DeadLetter(event, Reason.NOT_AN_OBJECT, f"expected a JSON object, got {_told(document)}")
+    event_id = document.get("id")
+    if type(event_id) is not str or not event_id:
+        return DeadLetter(event, Reason.NO_EVENT_ID, f"expected a string in id, got {_told(event_id)}")
+    moment = document.get("effective_at")
+    seconds = moment if type(moment) is int and 0 < moment <= MAX_TIME else timestamp(moment)
+    if not seconds:
+        detail = f"expected whole Unix seconds, 1 to {MAX_TIME}, in effective_at, got {_told(moment)}"
+        return DeadLetter(event, Reason.NO_EVENT_TIME, detail)
+    row = _row(event, document, EventID(event_id), seconds)
+    if type(moment) is not int:
+        row.tags["eventTimeAs"] = "string" if type(moment) is str else "float"
+    for mark in marks:
+        row.tags[mark] = "true"
+    return row
+
+
+def _row(event: RawEvent, document: Object, event_id: EventID, seconds: int) -> Row:
+    wrong: list[str] = []
+    invalid: list[str] = []
+    source = event.source
+    kind = text(document, "type", "type", wrong)
+    known = known_types().get(kind)
+    actor = actor_of(document, wrong, invalid)
+    place = NOWHERE
+    if actor.session:
+        small = len(event.raw) <= _REMEMBERED_SIZE
+        place = place_of(actor.ip, actor.session, wrong, remember=small)
+    project = table(document, "project", "project", wrong)
+    project_id = text(project, "id", "project.id", wrong)
+    project_name = text(project, "name", "project.name", wrong)
+    resources, cut = _resources(document, kind, known, (project_id, project_name), wrong)
+    tags = known.tags.copy() if known else _tags_of_unknown(kind, event.lane)
+    if actor.session:
+        _tag_session(tags, actor.session, place, wrong)
+    if origin := text(document, "source", "source", wrong):
+        tags["source"] = origin
+    if wrong or invalid or place.wrong or place.invalid or cut:
+        _mark(tags, (*wrong, *place.wrong), (*invalid, *place.invalid), cut=cut)
+    # By position, grouped as the table's columns are: thirty keywords cost as much as parsing the event does.
+    # fmt: off
+    return Row(
+        source.workspace_id, source.source_id, SOURCE_TYPE, source.retention_days, event.received_at,
+        row_id(source.source_id, event_id), seconds, kind, event_id,
+        place.ip, place.country, place.as_number, "", place.city, "", "", place.latitude, place.longitude, "",
+        "", "", 0, "", "", "", "", 0.0, 0.0, "",
+        actor.identity, tags, resources, SOURCE_TYPE, [],
+        known.read_only if known else False, event.raw,
+        kind, actor.type, actor.ip, actor.user_id, actor.user_email,
+        actor.api_key_id, actor.api_key_type, actor.service_account_id, project_id, project_name,
+    )
+    # fmt: on
+
+
+def _resources(
+    document: Object, kind: str, known: Known | None, project: tuple[str, str], wrong: list[str]
+) -> tuple[list[str], bool]:
+    if known is not None:
+        return resources_of(table(document, kind, "payload", wrong), known.resources, project, wrong)
+    # Of an unknown type only the naming is known. A payload that is not like the others is no defect of the data.
+    guess = ResourceReader(kind.partition(".")[0], "", _AT_ROOT_ID, _AT_ROOT_NAME, (), (), plain=False)
+    return resources_of(table(document, kind, "payload", []), (guess,), project, [])
+
+
+def _tags_of_unknown(kind: str, lane: Lane) -> dict[str, str]:
+    tags = {"unmappedType" if kind else "missingType": "true"}
+    if lane is not Lane.ARCHIVE:
+        tags["lane"] = lane.value
+    return tags
+
+
+def _tag_session(tags: dict[str, str], session: Object, place: Place, wrong: list[str]) -> None:
+    if place.tags:
+        tags.update(place.tags)
+    for key, tag, path in _SESSION_TAGS:
+        if value := text(session, key, path, wrong):
+            tags[tag] = value
+
+
+def _mark(tags: dict[str, str], wrong: tuple[str, ...], invalid: tuple[str, ...], *, cut: bool) -> None:
+    if wrong:
+        tags["wrongType"] = ",".join(dict.fromkeys(wrong))
+    if invalid:
+        tags["invalidValue"] = ",".join(invalid)
+    if cut:
+        tags["resourcesCut"] = "true"
+
+
+def _told(value: object) -> str:
+    """A value for a person to read: short, in ASCII, and never the whole of something big."""
+    if value is None or type(value) in {bool, int, float}:
+        return ascii(value)
+    if type(value) is str:
+        return ascii(value[:40]) + ("…" if len(value) > 40 else "")
+    return "an array" if type(value) is list else "an object"
