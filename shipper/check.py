@@ -42,6 +42,10 @@ def _failed(subject: str, error: ShipperError) -> Answer:
     return Answer(subject, ok=False, detail=str(error), fix=error.hint, exit_code=error.exit_code)
 
 
+def _wrong(subject: str, detail: str, fix: str) -> Answer:
+    return Answer(subject, ok=False, detail=detail, fix=fix, exit_code=ExitCode.CONFIG)
+
+
 def _enrichment(settings: Settings) -> Answer:
     subject = "enrichment"
     try:
@@ -76,10 +80,10 @@ async def _clickhouse(settings: Settings) -> AsyncIterator[Answer]:
                 yield Answer("schema", ok=True, detail=f"{len(pending)} migrations to apply; the next run does it")
             elif pending:
                 fix = "Run `shipper schema apply` with a user that may create tables."
-                yield Answer("schema", False, f"{len(pending)} migrations are missing", fix, ExitCode.CONFIG)
+                yield _wrong("schema", f"{len(pending)} migrations are missing", fix)
             elif differences := await schema.diff(database):
                 fix = "`shipper schema diff` lists them all; `shipper schema show` is how it should be."
-                yield Answer("schema", False, differences[0], fix, ExitCode.CONFIG)
+                yield _wrong("schema", differences[0], fix)
             else:
                 yield Answer("schema", ok=True, detail="as this version needs it")
     except ShipperError as error:

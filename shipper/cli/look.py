@@ -13,7 +13,7 @@ from shipper.cli.app import app, settings
 
 if TYPE_CHECKING:
     from shipper.check import Answer
-    from shipper.status import LaneStatus
+    from shipper.status import LaneView
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -62,30 +62,32 @@ def status(as_json: Json = False) -> int:
     return 0
 
 
-def _print_status(lanes: list[LaneStatus]) -> None:
+def _print_status(lanes: list[LaneView]) -> None:
     from shipper.cli.render import human_seconds, print_table
     from shipper.model import iso
 
     now = time.time()
     headers = ["source", "lane", "covered", "gaps", "newest event", "lag", "rows", "dead letters", "last run"]
-    rows: list[list[object]] = [
-        [
-            lane.source_id,
-            lane.lane,
-            f"{iso(lane.covered[0].start)} to {iso(lane.covered[-1].end)}" if lane.covered else "-",
-            len(lane.gaps),
-            iso(lane.newest) if lane.newest else "-",
-            human_seconds(now - lane.newest if lane.newest else None),
-            lane.rows,
-            lane.dead_letters,
-            lane.last_status or "-",
-        ]
-        for lane in lanes
-    ]
+    rows: list[list[object]] = []
+    for lane in lanes:
+        state, covered = lane.state, lane.state.covered
+        rows.append(
+            [
+                lane.source.source_id,
+                state.lane.value,
+                f"{iso(covered[0].start)} to {iso(covered[-1].end)}" if covered else "-",
+                len(lane.gaps),
+                iso(state.newest) if state.newest else "-",
+                human_seconds(now - state.newest if state.newest else None),
+                state.rows,
+                state.dead_letters,
+                state.last_run.status if state.last_run else "-",
+            ]
+        )
     print_table("", headers, rows)
     for lane in lanes:
         for gap in lane.gaps:
-            print(f"gap: {lane.source_id}/{lane.lane} {gap}: `shipper run` reads it")
+            print(f"gap: {lane.source.source_id}/{lane.state.lane} {gap}; the next `shipper run` reads it")
 
 
 @app.command()

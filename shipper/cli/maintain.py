@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from shipper.load.clickhouse import Database
 
-schema_app = typer.Typer(help="The tables in ClickHouse: apply, show, diff.", no_args_is_help=True)
-config_app = typer.Typer(help="The settings in force.", no_args_is_help=True)
+schema_app = typer.Typer(
+    help="The tables in ClickHouse: apply, show, diff.", no_args_is_help=True, rich_markup_mode=None
+)
+config_app = typer.Typer(help="The settings in force.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(schema_app, name="schema")
 app.add_typer(config_app, name="config")
 

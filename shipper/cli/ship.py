@@ -32,8 +32,7 @@ def run(as_json: Json = False) -> int:
     Ships what the coverage ledger lacks (on the first run: `lookback`), re-reads the `overlap` for events that showed
     up late and, once a day, what is not settled yet. Running it twice changes nothing.
     """
-    loaded = settings()
-    return until_stopped(lambda stop: _exit_code(loaded, "run", stop, as_json, lambda run: run.read_sources()))
+    return _ship(settings(), "run", as_json, lambda run: run.read_sources())
 
 
 @app.command()
@@ -52,7 +51,7 @@ def watch(
         from shipper.run import watch as repeat
 
         return await repeat(
-            lambda: _report(loaded, "watch", stop, as_json, lambda run: run.read_sources()), pause, stop
+            lambda: _one_pass(loaded, "watch", stop, as_json, lambda run: run.read_sources()), pause, stop
         )
 
     return until_stopped(passes)
@@ -79,11 +78,7 @@ def backfill(
     loaded = settings()
     sources = loaded.all_sources() if source is None else (_source(loaded, source),)
     wanted = Window(start, min(end, now))
-    return until_stopped(
-        lambda stop: _exit_code(
-            loaded, "backfill", stop, as_json, lambda run: run.backfill(wanted, sources, resweep=resweep)
-        )
-    )
+    return _ship(loaded, "backfill", as_json, lambda run: run.backfill(wanted, sources, resweep=resweep))
 
 
 @app.command()
@@ -101,28 +96,17 @@ def replay(
     chosen = (loaded.all_sources()[0] if source is None else _source(loaded, source)).source
     if source is None and len(loaded.all_sources()) > 1:
         raise UsageError("several sources are configured", hint="Say with --source whose events the files hold.")
-    return until_stopped(
-        lambda stop: _exit_code(loaded, "replay", stop, as_json, lambda run: run.replay(paths, chosen))
-    )
+    return _ship(loaded, "replay", as_json, lambda run: run.replay(paths, chosen))
 
 
-async def _exit_code(
-    loaded: Settings,
-    command: str,
-    stop: asyncio.Event,
-    as_json: bool,
-    work: Work,
-) -> int:
-    return (await _report(loaded, command, stop, as_json, work)).exit_code
+def _ship(loaded: Settings, command: str, as_json: bool, work: Work) -> int:
+    async def once(stop: asyncio.Event) -> int:
+        return (await _one_pass(loaded, command, stop, as_json, work)).exit_code
+
+    return until_stopped(once)
 
 
-async def _report(
-    loaded: Settings,
-    command: str,
-    stop: asyncio.Event,
-    as_json: bool,
-    work: Work,
-) -> Run:
+async def _one_pass(loaded: Settings, command: str, stop: asyncio.Event, as_json: bool, work: Work) -> Run:
     """Open a run, do the work under a progress display, print the report and the errors."""
     from shipper.cli.progress import progress
     from shipper.cli.render import print_errors, print_report

@@ -1,0 +1,61 @@
+"""`shipper status`: what has been shipped, what is missing and how fresh it is, per source and lane."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shipper.config import Settings
+from shipper.fetch.windows import subtract
+from shipper.load import schema
+from shipper.load.clickhouse import connect
+from shipper.load.status import LaneStatus, source_status, sources
+from shipper.model import Source, Window, iso
+
+
+@dataclass(frozen=True, slots=True)
+class LaneView:
+    """One line of the status. A gap is a stretch between covered windows that no run has read."""
+
+    source: Source
+    state: LaneStatus
+    gaps: tuple[Window, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The line as plain data, with times as text: what `--json` prints."""
+        last = self.state.last_run
+        return {
+            "workspace": self.source.workspace_id,
+            "source": self.source.source_id,
+            "lane": self.state.lane.value,
+            "covered": [[iso(window.start), iso(window.end)] for window in self.state.covered],
+            "gaps": [[iso(window.start), iso(window.end)] for window in self.gaps],
+            "newest_event": iso(self.state.newest) if self.state.newest else None,
+            "rows": self.state.rows,
+            "dead_letters": self.state.dead_letters,
+            "last_run": None if last is None else asdict(last),
+        }
+
+
+async def read_status(settings: Settings) -> list[LaneView]:
+    """Every lane that the database knows anything of; empty for a database without our tables. Changes nothing."""
+    database = await connect(settings)
+    try:
+        if await schema.pending(database):
+            return []
+        states = [
+            (source, state)
+            for source in await sources(database)
+            for state in (await source_status(database, source)).lanes
+        ]
+        return [
+            LaneView(source, state, tuple(_gaps(state.covered)))
+            for source, state in states
+            if state.covered or state.rows or state.dead_letters or state.last_run
+        ]
+    finally:
+        await database.close()
+
+
+def _gaps(covered: list[Window]) -> list[Window]:
+    return subtract(Window(covered[0].start, covered[-1].end), covered) if covered else []
