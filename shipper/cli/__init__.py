@@ -14,15 +14,15 @@ def main() -> None:
 def _run(arguments: list[str]) -> int:
     import typer
 
-    from shipper.cli import look, maintain, ship, simulate  # noqa: F401 - importing registers the commands
-    from shipper.cli.app import app
+    from shipper.cli.app import build
     from shipper.errors import ExitCode, ShipperError
     from shipper.telemetry import logger
 
     try:
-        result = app(arguments or ["--help"], prog_name="shipper", standalone_mode=False)
+        result = build()(arguments or ["--help"], prog_name="shipper", standalone_mode=False)
     except typer.TyperException as error:
-        _complain(error.format_message(), "Every command explains itself with --help.")
+        command = getattr(getattr(error, "ctx", None), "command_path", "shipper")
+        _complain(error.format_message(), f"`{command} --help` explains it.")
         return ExitCode.USAGE
     except (typer.Abort, KeyboardInterrupt):
         _complain("interrupted", "What was acknowledged is kept; run it again for the rest.")

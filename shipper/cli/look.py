@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipper.cli.app import app, settings
+from shipper.cli.context import settings
 
 if TYPE_CHECKING:
     from shipper.check import Answer
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
 def check(as_json: Json = False) -> int:
-    """Ask everything a run needs: GeoIP databases, ClickHouse, the schema, each key and its scopes.
+    """Ask whether everything a run needs is in place.
 
-    Each line is ok, or the reason and the fix. Nothing is changed.
+    GeoIP databases, ClickHouse, the schema, each key and its scopes. Each line is ok, or the reason and the
+    fix. Nothing is changed.
     """
     from shipper.check import check as ask
     from shipper.cli.render import print_json
@@ -46,9 +46,11 @@ def check(as_json: Json = False) -> int:
     return next((answer.exit_code for answer in answers if not answer.ok), ExitCode.OK)
 
 
-@app.command()
 def status(as_json: Json = False) -> int:
-    """What has been shipped: per source and lane what is covered, what is missing, how fresh it is."""
+    """Show what has been shipped and what is missing.
+
+    Per source and lane: covered stretches, gaps, the newest event and its lag, rows, dead letters, the last run.
+    """
     from shipper.cli.render import print_json
     from shipper.status import read_status
 
@@ -90,7 +92,6 @@ def _print_status(lanes: list[LaneView]) -> None:
             print(f"gap: {lane.source.source_id}/{lane.state.lane} {gap}; the next `shipper run` reads it")
 
 
-@app.command()
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT, SHOW, DESCRIBE or EXPLAIN.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array of row objects.")] = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipper.cli.app import app, settings, until_stopped
+from shipper.cli.context import settings, until_stopped
 from shipper.config import SourceSettings, parse_duration, parse_moment
 from shipper.errors import UsageError
 
@@ -25,24 +25,26 @@ Json = Annotated[bool, typer.Option("--json", help="Print the run report as JSON
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only the source with this id.")]
 
 
-@app.command()
 def run(as_json: Json = False) -> int:
     """Read every source once: the CronJob's command.
 
-    Ships what the coverage ledger lacks (on the first run: `lookback`), re-reads the `overlap` for events that showed
+    Ships what the coverage ledger lacks (on the first run: `lookback`), re-reads the `overlap` for events
+    that showed
     up late and, once a day, what is not settled yet. Running it twice changes nothing.
     """
     return _ship(settings(), "run", as_json, lambda run: run.read_sources())
 
 
-@app.command()
 def watch(
     interval: Annotated[str, typer.Option(help="Pause between the starts of two passes.")] = "60s",
     as_json: Json = False,
 ) -> int:
-    """Do what `run` does, again and again, until SIGTERM or Ctrl-C.
+    """Do what `run` does, again and again.
 
-    An outage of the API or of ClickHouse is reported and tried again at the next pass. An error that will not pass by
+    SIGTERM or Ctrl-C ends it cleanly.
+
+    An outage of the API or of ClickHouse is reported and tried again at the next pass. An error that will
+    not pass by
     itself, for every source, ends it.
     """
     loaded, pause = settings(), _interval(interval)
@@ -57,7 +59,6 @@ def watch(
     return until_stopped(passes)
 
 
-@app.command()
 def backfill(
     since: Annotated[str, typer.Option(help="Start: 30d (before now), 2026-10-01 or 2026-10-01T08:00:00Z.")],
     until: Annotated[str | None, typer.Option(help="End, exclusive, in the same forms. Default: now.")] = None,
@@ -65,9 +66,10 @@ def backfill(
     source: SourceOption = None,
     as_json: Json = False,
 ) -> int:
-    """Read a stretch of the past, many windows at once, newest first.
+    """Read a stretch of the past, newest first.
 
-    Only what the coverage ledger lacks is read, so a backfill that was stopped goes on where it was.
+    Many windows are read at once. Only what the coverage ledger lacks is read, so a backfill that was
+    stopped goes on where it was.
     """
     from shipper.model import Window
 
@@ -81,15 +83,15 @@ def backfill(
     return _ship(loaded, "backfill", as_json, lambda run: run.backfill(wanted, sources, resweep=resweep))
 
 
-@app.command()
 def replay(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="NDJSON, plain, gzip or zstd; - is stdin.")],
     source: SourceOption = None,
     as_json: Json = False,
 ) -> int:
-    """Ship archived events (one JSON event a line) through the very same stages.
+    """Ship archived events from NDJSON files.
 
-    Events already in the table are left alone, so a replay may be repeated. No key is needed.
+    One JSON event a line, through the very same stages. Events already in the table are left alone, so a
+    replay may be repeated. No key is needed.
     """
     loaded = settings()
     paths = [None if name == "-" else Path(name) for name in files]

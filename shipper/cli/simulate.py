@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipper.cli.app import app, settings, until_stopped
+from shipper.cli.context import settings, until_stopped
 
 if TYPE_CHECKING:
     from shipper.demo import Summary
 
 
-@app.command()
 def simulate(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8901,
     seed: Annotated[int, typer.Option(help="Another seed, another organization.")] = 1,
@@ -25,9 +24,10 @@ def simulate(
         str, typer.Option(help="Faults to inject, such as `errors=0.1,latency=0.05`; `help` lists them.")
     ] = "",
 ) -> int:
-    """Serve a simulated OpenAI organization behind the Admin API's real paths.
+    """Serve a simulated OpenAI organization.
 
-    It prints the environment to point the shipper, or OpenAI's own SDK, at it. Ctrl-C ends it.
+    It answers on the Admin API's real paths. It prints the environment to point the shipper, or OpenAI's
+    own SDK, at it. Ctrl-C ends it.
     """
     import time
 
@@ -51,15 +51,15 @@ def simulate(
     return until_stopped(serve)
 
 
-@app.command()
 def demo(
     directory: Annotated[Path, typer.Option(help="Where the embedded ClickHouse keeps its data.")] = Path(
         "shipper-demo"
     ),
 ) -> int:
-    """Ship 30 days of a simulated organization into an embedded ClickHouse, and show what arrived.
+    """Ship a simulated month and show what arrived.
 
-    Needs no key, no server and no network. A second demo in the same directory finds nothing new and says so.
+    30 days of a simulated organization go into an embedded ClickHouse. Needs no key, no server and no
+    network. A second demo in the same directory finds nothing new and says so.
     """
     from shipper.cli.progress import progress
     from shipper.cli.render import print_errors
