@@ -1,0 +1,69 @@
+"""What both kinds of database have in common: settings of each call, and the reading of a person's answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from shipper.errors import UsageError
+
+# Rows count once even where ReplacingMergeTree has not merged their doubles yet.
+READ = {"final": "1"}
+
+PERSON = {
+    "final": "1",
+    "readonly": "1",
+    # Times as UTC, whatever the zone of the server or of the host of the embedded engine.
+    "session_timezone": "UTC",
+    "output_format_json_array_of_rows": "1",
+    # rawLog may hold bytes that are no UTF-8, and JSON may not.
+    "output_format_json_validate_utf8": "1",
+}
+
+INSERT = {
+    # On by default since ClickHouse 26.2: the answer would come before the rows are in the table.
+    "async_insert": "0",
+    "insert_deduplicate": "1",
+    # Answer after the end, so that a failure half-way is not a success with an error in its body.
+    "wait_end_of_query": "1",
+}
+
+INTEGER_TIMES = {"DateTime*": "int"}
+
+_HINT = "Give one statement that returns rows, without FORMAT."
+
+
+class _Column(msgspec.Struct):
+    name: str
+
+
+class _Table(msgspec.Struct):
+    meta: list[_Column]
+    data: list[tuple[str | None, ...]]
+
+
+_table = msgspec.json.Decoder(_Table)
+_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+def json_array(body: bytes) -> bytes:
+    """The body of a JSONEachRow answer, checked to be one array of objects. Raises UsageError when it is not."""
+    if not body.strip():
+        return b"[]\n"
+    try:
+        _objects.decode(body)
+    except msgspec.DecodeError as error:
+        raise UsageError("the query's answer is not one set of rows", hint=_HINT) from error
+    return body
+
+
+def json_table(body: bytes) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of a JSONCompactStrings answer. Raises UsageError when it is none."""
+    if not body.strip():
+        return [], []
+    try:
+        table = _table.decode(body)
+    except msgspec.DecodeError as error:
+        raise UsageError("the query's answer is not one set of rows", hint=_HINT) from error
+    return [column.name for column in table.meta], [tuple(row) for row in table.data]

@@ -1,0 +1,82 @@
+"""The database as the rest of the product sees it: one protocol, a server or the embedded engine behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Protocol
+
+from shipper.config import Settings
+from shipper.load import embedded, server
+from shipper.load.retry import RetryingDatabase, Sleep, repeat, retrying
+
+
+class Database(Protocol):
+    """A connected ClickHouse database.
+
+    Every method raises DatabaseError or one of its subclasses and nothing of the driver's. Calls may run at the same
+    time; the embedded engine takes them one after the other. A DateTime is given and returned as Unix seconds, a
+    DateTime64 is given as an aware datetime and returned as its whole number of ticks: no time zone of the host or
+    the server has a say. Reads see each row once (FINAL), except `present`.
+    """
+
+    address: str
+    """For messages: where this is, never a secret."""
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT. Parameters are bound by the server: `{name:String}`."""
+        ...
+
+    async def query_table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Column names and rows of a person's query, every value as ClickHouse writes it. Read-only, times in UTC."""
+        ...
+
+    async def query_json(self, sql: str) -> bytes:
+        """The rows of a person's query as one JSON array of objects. Read-only, times in UTC."""
+        ...
+
+    async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Run a statement without a result. Not repeated when it fails."""
+        ...
+
+    async def insert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        types: Sequence[str],
+        data: Sequence[Sequence[object]],
+        *,
+        token: str,
+    ) -> None:
+        """Insert columns of values and return when the table has them.
+
+        The same token within one table inserts once, whatever the data: make it of what the data is. May be repeated
+        with the same arguments after any error. Raises Unwritable when a value does not fit its type.
+        """
+        ...
+
+    async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
+        """Those of `candidates` that the first column of the result holds. The result is read block by block."""
+        ...
+
+    async def close(self) -> None:
+        """Release the connection. May be called twice."""
+        ...
+
+
+async def connect(settings: Settings, *, busy_timeout: float = 10.0, sleep: Sleep = asyncio.sleep) -> RetryingDatabase:
+    """Connect to the database that `settings.clickhouse_url` names.
+
+    Raises ConfigError for a URL that cannot be one, SchemaError for a database that does not exist, DatabaseRefused
+    for a wrong user, DatabaseBusy when another process held the embedded directory for `busy_timeout` seconds, and
+    DatabaseUnavailable when the server stayed out of reach through every retry.
+    """
+    policy = retrying(settings.retries, settings.retry_ceiling.total_seconds(), sleep)
+    database: Database
+    if settings.clickhouse_url.startswith("chdb:"):
+        database = await embedded.open_directory(settings.clickhouse_url, busy_timeout=busy_timeout, sleep=sleep)
+    else:
+        target = server.parse(settings)
+        database = await repeat(policy, lambda: server.connect(target))
+    return RetryingDatabase(database, policy)

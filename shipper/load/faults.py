@@ -1,0 +1,111 @@
+"""Turns whatever the driver raises into our error tree. The only place that does, and it decides on types and codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from struct import error as StructError  # noqa: N812 - its name in the library says nothing
+
+from aiohttp import ClientError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, OperationalError
+from clickhouse_connect.driver.exceptions import DatabaseError as DriverDatabaseError
+
+from shipper.errors import (
+    DatabaseError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    InputError,
+    SchemaError,
+)
+
+# Names as in ClickHouse's errorCodeToName(). The same call may work later:
+_TRANSIENT = {
+    159,  # TIMEOUT_EXCEEDED
+    198,  # DNS_ERROR
+    202,  # TOO_MANY_SIMULTANEOUS_QUERIES
+    203,  # NO_FREE_CONNECTION
+    209,  # SOCKET_TIMEOUT
+    210,  # NETWORK_ERROR
+    225,  # NO_ZOOKEEPER
+    236,  # ABORTED
+    241,  # MEMORY_LIMIT_EXCEEDED
+    242,  # TABLE_IS_READ_ONLY: a replica that lost its keeper
+    244,  # UNEXPECTED_ZOOKEEPER_ERROR
+    252,  # TOO_MANY_PARTS: merges will catch up
+    279,  # ALL_CONNECTION_TRIES_FAILED
+    285,  # TOO_FEW_LIVE_REPLICAS
+    286,  # UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+    319,  # UNKNOWN_STATUS_OF_INSERT
+    364,  # RECEIVED_ERROR_TOO_MANY_REQUESTS
+    439,  # CANNOT_SCHEDULE_TASK
+    473,  # DEADLOCK_AVOIDED
+    733,  # TABLE_IS_BEING_RESTARTED
+    745,  # SERVER_OVERLOADED
+    999,  # KEEPER_EXCEPTION
+}
+_REFUSED = {
+    164: "This connection may only read.",  # READONLY
+    192: "Check the user in SHIPPER_CLICKHOUSE_URL.",  # UNKNOWN_USER
+    193: "Check SHIPPER_CLICKHOUSE_PASSWORD_FILE.",  # WRONG_PASSWORD
+    194: "Set SHIPPER_CLICKHOUSE_PASSWORD_FILE to a file that holds the password.",  # REQUIRED_PASSWORD
+    195: "This user may not connect from this address.",  # IP_ADDRESS_NOT_ALLOWED
+    497: "Grant the user SELECT, INSERT and CREATE TABLE on the database.",  # ACCESS_DENIED
+    516: "Check the user in SHIPPER_CLICKHOUSE_URL and the password.",  # AUTHENTICATION_FAILED
+}
+_SCHEMA = {
+    16: "Compare with `shipper schema diff`.",  # NO_SUCH_COLUMN_IN_TABLE
+    60: "Create the tables with `shipper schema apply`.",  # UNKNOWN_TABLE
+    81: "Create it with CREATE DATABASE, or name another one in SHIPPER_CLICKHOUSE_URL.",  # UNKNOWN_DATABASE
+}
+
+# What the driver lets through when a value does not fit its column; none of them comes from the network.
+SERIALIZER_ERRORS = (AttributeError, TypeError, ValueError, OverflowError, LookupError, StructError, DataError)
+
+_CODE = re.compile(r"Code: (\d+)\b")
+_LONGEST = 600
+
+
+class Unwritable(InputError):  # noqa: N818 - says what is the matter, as in errors.py
+    """A row that the driver cannot put into its columns' types. The writer makes a dead letter of it."""
+
+
+@contextmanager
+def translated(address: str) -> Iterator[None]:
+    """Raise what the block raises as an error of ours, with the driver's error as its cause."""
+    try:
+        yield
+    except (ClickHouseError, ClientError, OSError, TimeoutError) as error:
+        raise translate(error, address) from error
+
+
+def translate(error: Exception, address: str) -> DatabaseError:
+    """The error of ours for an error of the driver. `address` names the database in the message."""
+    code: int | None = getattr(error, "code", None)
+    message = f"{address}: {_text(error)}"
+    if code in _REFUSED:
+        return DatabaseRefused(message, hint=_REFUSED[code], code=code)
+    if code in _SCHEMA:
+        return SchemaError(message, hint=_SCHEMA[code], code=code)
+    if code in _TRANSIENT:
+        return DatabaseUnavailable(message, code=code)
+    if code is None and isinstance(error, (OperationalError, ClientError, OSError, TimeoutError)):
+        return DatabaseUnavailable(message, hint="Is ClickHouse up, and is this its HTTP port?")
+    if code is None and type(error) is DriverDatabaseError:
+        # An answer without ClickHouse's code header is a proxy's or another service's.
+        return DatabaseUnavailable(message, hint="Is this the HTTP port of ClickHouse? The answer has no error code.")
+    return DatabaseError(message, code=code)
+
+
+def code_of(text: str) -> int | None:
+    """The number in `Code: N`, which is the only form in which the embedded engine gives it."""
+    match = _CODE.search(text)
+    return int(match[1]) if match else None
+
+
+def _text(error: Exception) -> str:
+    """What ClickHouse said, without the driver's words round it, on one line of bearable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    start = text.find("Code: ")
+    text = text[max(start, 0) :].partition(" (for url ")[0]
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

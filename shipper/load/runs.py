@@ -1,0 +1,43 @@
+"""The run log: what each run did, one row per source and lane."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from shipper import __version__
+from shipper.load.clickhouse import Database
+from shipper.load.tables import RUNS, insert_token
+from shipper.model import Lane, Source
+from shipper.telemetry import RunReport
+
+
+async def record(database: Database, report: RunReport) -> None:
+    """Write the report of a run that has ended. A run without lanes leaves no row."""
+    if not report.lanes:
+        return
+    started = datetime.fromtimestamp(report.started, UTC)
+    finished = datetime.fromtimestamp(report.finished, UTC)
+    rows: list[tuple[object, ...]] = [
+        (
+            *(report.run_id, report.command, started, finished),
+            *(lane.source.workspace_id, lane.source.source_id, str(lane.lane)),
+            *(lane.received, lane.inserted, lane.already_there, lane.dead_lettered),
+            *(lane.pages, lane.retries, lane.windows, lane.seconds, lane.newest),
+            *(lane.status, lane.error, __version__),
+        )
+        for lane in report.lanes
+    ]
+    # Only a repeat of this very row is the same insert: `watch` records one run id with a report per pass.
+    token = insert_token(report.run_id, RUNS, [str(report.finished), *(f"{row[4]}/{row[5]}/{row[6]}" for row in rows)])
+    await database.insert(RUNS.name, RUNS.columns, RUNS.types, list(zip(*rows, strict=True)), token=token)
+
+
+async def last_status(database: Database, source: Source, lane: Lane) -> str:
+    """The status that the newest recorded run gave this lane; empty when there is none."""
+    rows = await database.query(
+        "SELECT status FROM openai_audit_runs"
+        " WHERE workspaceID = {workspace:String} AND sourceID = {source:String} AND lane = {lane:String}"
+        " ORDER BY startedAt DESC, finishedAt DESC LIMIT 1",
+        {"workspace": source.workspace_id, "source": source.source_id, "lane": str(lane)},
+    )
+    return str(rows[0][0]) if rows else ""

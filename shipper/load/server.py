@@ -1,0 +1,183 @@
+"""A ClickHouse server over HTTP or HTTPS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import clickhouse_connect
+
+from shipper.config import Settings
+from shipper.errors import ConfigError
+from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, READ, json_array, json_table
+from shipper.load.faults import SERIALIZER_ERRORS, Unwritable, translated
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.asyncclient import AsyncClient
+
+_CONNECT_SECONDS = 10
+# Set by the shipper for each call, or spoken for by the HTTP interface: in the URL they would undo a promise.
+_RESERVED = {*READ, *PERSON, *INSERT, "async_insert", "database", "password", "query", "role", "session_id", "user"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a URL says. The password does not show."""
+
+    interface: str
+    host: str
+    port: int
+    database: str
+    user: str | None
+    password: str = field(repr=False)
+    settings: dict[str, str]
+    ca_file: str | None
+    timeout: float
+
+    @property
+    def address(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.interface}://{host}:{self.port}/{self.database}"
+
+
+def parse(settings: Settings) -> Target:
+    """Read `clickhouse_url`. Query parameters become ClickHouse settings of every call. Raises ConfigError."""
+    url = settings.clickhouse_url_with_password().get_secret_value()
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        extra = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    except ValueError:
+        # The cause may quote the URL, and the URL may hold the password.
+        raise ConfigError("clickhouse_url is not a URL", hint=_EXPECTED) from None
+    database = unquote(parts.path.strip("/"))
+    if not host or "/" in database or parts.fragment:
+        raise ConfigError("clickhouse_url does not name one host and one database", hint=_EXPECTED)
+    if reserved := sorted(_RESERVED & extra.keys()):
+        raise ConfigError(
+            f"clickhouse_url may not set {reserved[0]!r}: the shipper sets it itself",
+            hint="User and password come before the host, the database is the path.",
+        )
+    ca_file = settings.clickhouse_ca_file
+    if ca_file is not None and not ca_file.is_file():
+        raise ConfigError(f"clickhouse_ca_file: {ca_file} is not a file")
+    return Target(
+        interface=parts.scheme,
+        host=host,
+        port=port or (8443 if parts.scheme == "https" else 8123),
+        database=database or "default",
+        user=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password or ""),
+        settings=extra,
+        ca_file=str(ca_file) if ca_file else None,
+        timeout=settings.clickhouse_timeout.total_seconds(),
+    )
+
+
+_EXPECTED = "Expected http://user@host:8123/database or https://user@host:8443/database."
+
+
+async def connect(target: Target) -> ServerDatabase:
+    """Connect once. Raises DatabaseUnavailable, DatabaseRefused, SchemaError for an unknown database, ConfigError."""
+    # The driver logs what it also raises; it is said once, by whoever catches it.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    try:
+        with translated(target.address):
+            client = await clickhouse_connect.driver.create_async_client(
+                interface=target.interface,
+                host=target.host,
+                port=target.port,
+                username=target.user,
+                password=target.password,
+                database=target.database,
+                settings=dict(target.settings),
+                ca_cert=target.ca_file,
+                connect_timeout=min(_CONNECT_SECONDS, target.timeout),
+                send_receive_timeout=target.timeout,
+                client_name="openai-audit-shipper",
+                # Calls run at the same time, which one session forbids.
+                autogenerate_session_id=False,
+            )
+    except ValueError:
+        raise ConfigError(f"clickhouse_ca_file: {target.ca_file} holds no certificates in PEM form") from None
+    database = ServerDatabase(client, target.address)
+    try:
+        # Nothing before this names the database, so that a wrong one would show only at the first insert.
+        await database.query("SELECT 1")
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+class ServerDatabase:
+    """See `shipper.load.clickhouse.Database`."""
+
+    def __init__(self, client: AsyncClient, address: str) -> None:
+        self._client = client
+        self.address = address
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with translated(self.address):
+            result = await self._client.query(
+                sql, parameters=dict(parameters or {}), settings=dict(READ), query_formats=INTEGER_TIMES
+            )
+            return [tuple(row) for row in result.result_rows]
+
+    async def query_table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        return json_table(await self._person(sql, "JSONCompactStrings"))
+
+    async def query_json(self, sql: str) -> bytes:
+        return json_array(await self._person(sql, "JSONEachRow"))
+
+    async def _person(self, sql: str, form: str) -> bytes:
+        """Run a person's query. The format goes into a header: appended to the SQL it would follow a `;`."""
+        with translated(self.address):
+            return await self._client.raw_query(
+                sql, settings=dict(PERSON), transport_settings={"X-ClickHouse-Format": form}
+            )
+
+    async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        with translated(self.address):
+            await self._client.command(sql, parameters=dict(parameters or {}))
+
+    async def insert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        types: Sequence[str],
+        data: Sequence[Sequence[object]],
+        *,
+        token: str,
+    ) -> None:
+        context = await self._client.create_insert_context(
+            table,
+            column_names=list(columns),
+            column_type_names=list(types),
+            column_oriented=True,
+            settings={**INSERT, "insert_deduplication_token": token},
+        )
+        # Not an argument of the constructor's caller, and read when the data is set.
+        context.column_formats = {name: "int" for name, kind in zip(columns, types, strict=True) if kind == "DateTime"}
+        with translated(self.address):
+            try:
+                context.data = data
+                await self._client.data_insert(context)
+            except SERIALIZER_ERRORS as error:
+                raise Unwritable(f"{table}: {type(error).__name__}: {error}") from error
+
+    async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
+        found: set[str] = set()
+        with translated(self.address):
+            async with await self._client.query_column_block_stream(sql, parameters=dict(parameters or {})) as blocks:
+                async for block in blocks:
+                    found.update(candidates & set(block[0]))
+        return found
+
+    async def close(self) -> None:
+        with translated(self.address):
+            await self._client.close()

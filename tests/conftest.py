@@ -1,0 +1,60 @@
+"""Fixtures that more than one folder of tests needs: a ClickHouse server, and a connected database of each kind."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shipper.config import Settings
+from shipper.load import schema
+from shipper.load.clickhouse import Database, connect
+from tests.clickhouse_server import clickhouse_server
+
+__all__ = ["clickhouse_server"]
+
+
+def database_settings(url: str, **values: object) -> Settings:
+    """Settings for a test's database: no pause is ever long, and nothing of the environment counts."""
+    return Settings(**{"clickhouse_url": url, "retries": 2, "retry_ceiling": "0s", **values})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def server_url(clickhouse_server: str) -> AsyncIterator[str]:
+    """The URL of an empty database on the server, dropped after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    server = await connect(database_settings(clickhouse_server))
+    await server.command(f"CREATE DATABASE {name}")
+    yield f"{clickhouse_server}/{name}"
+    await server.command(f"DROP DATABASE {name} SYNC")
+    await server.close()
+
+
+@pytest.fixture
+def embedded_url(tmp_path: Path) -> str:
+    """The URL of an embedded database in an empty directory."""
+    return f"chdb:{tmp_path / 'data'}"
+
+
+@pytest.fixture(params=["embedded", "server"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database, once of each kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+async def bare_database(database_url: str) -> AsyncIterator[Database]:
+    """A connected database without any tables, once of each kind."""
+    database = await connect(database_settings(database_url))
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def database(bare_database: Database) -> Database:
+    """A connected database with the schema applied, once of each kind."""
+    await schema.apply(bare_database)
+    return bare_database
