@@ -54,6 +54,14 @@ _ASSIGNMENT = {
     "resource_id": "organization",
     "resource_type": "organization_type",
 }
+_BUCKET = {
+    "type": "aws",
+    "account_id": "aws_account",
+    "bucket": "bucket",
+    "external_id": "external",
+    "region": "aws_region",
+    "role_arn": "role_arn",
+}
 _WIP_MAPPING = {"id": "old:wip_mapping", "identity_provider_id": "old:wip"}
 
 ACTIONS: Mapping[str, Action] = {
@@ -82,7 +90,7 @@ ACTIONS: Mapping[str, Action] = {
     "external_key.removed": _admin(0.2, {"id": "old:external_key"}),
     "external_storage.registered": _admin(
         0.2,
-        {"id": "new:storage", "data": {"geography": "geography", "provider": {"type": "cloud", "bucket": "name"}}},
+        {"id": "new:storage", "data": {"geography": "geography", "provider": _BUCKET}},
     ),
     "external_storage.removed": _admin(0.2, {"id": "old:storage"}),
     "group.created": _admin(0.5, {"id": "new:group", "data": {"group_name": "name"}}),
@@ -204,7 +212,11 @@ _ID_FORMS: Mapping[str, tuple[str, int]] = {
 }
 
 _WORDS: Mapping[str, tuple[Any, ...]] = {
+    "aws": ("aws",),
+    "aws_account": ("123456789012",),
+    "aws_region": ("us-east-1", "eu-central-1"),
     "boolean": (True, False),
+    "bucket": ("northwind-logs", "northwind-files"),
     "binding_source": ("role_toggle", "role_connector_update", "role_delete", "workspace_permissions"),
     "call_logging": ("disabled", "enabled_per_call", "enabled_for_all_projects", "enabled_for_selected_projects"),
     "checkpoint": ("ft:gpt-5-mini:northwind::AbC123:ckpt-step-200", "ft:gpt-5-mini:northwind::XyZ789:ckpt-step-90"),
@@ -223,6 +235,7 @@ _WORDS: Mapping[str, tuple[Any, ...]] = {
     "principal_type": ("user",),
     "range": ("198.51.100.0/24", "203.0.113.7", "2001:db8:40::/48"),
     "rate_limit": ("rl-gpt-5", "rl-gpt-5-mini", "rl-text-embedding-3-large"),
+    "role_arn": ("arn:aws:iam::123456789012:role/openai-storage",),
     "scope": ("api.model.request", "api.model.read", "api.files.read", "api.vector_stores.write"),
     "seconds": (3_600, 86_400, 2_592_000),
     "visibility": ("ANY_ROLE", "OWNERS", "NONE"),

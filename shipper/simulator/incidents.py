@@ -34,7 +34,7 @@ def _failed_sign_ins_then_success(rng: Random, directory: Directory) -> Iterator
 
 
 def _sign_in_from_new_country(rng: Random, directory: Directory) -> Iterator[Step]:
-    user = directory.users[9]
+    user = directory.users[12]
     yield 0, "login.succeeded", session(rng, user, UNUSUAL, UNUSUAL.address(rng), user.user_agent), None
 
 

@@ -50,7 +50,7 @@ class Query:
     def matches(self, event: Event) -> bool:
         """Whether the event passes every set; time and lane are not looked at."""
         return (
-            (not self.project_ids or event.project_id in self.project_ids)
+            (not self.project_ids or (event.project_id != "" and event.project_id in self.project_ids))
             and (not self.event_types or event.type in self.event_types)
             and (not self.actor_ids or not self.actor_ids.isdisjoint(event.actor_ids))
             and (not self.actor_emails or not self.actor_emails.isdisjoint(event.actor_emails))
