@@ -23,7 +23,7 @@ from shipper.enrich.addresses import Address, parse_address, reserved_kind
 from shipper.enrich.contract import DatabaseInfo
 from shipper.enrich.places import NOWHERE, Place, Record, merge, merge_records, read_place, read_record, write_place
 from shipper.errors import ConfigError
-from shipper.model import Row
+from shipper.model import MAX_TIME, Row
 
 CACHE_SIZE = 65_536
 
@@ -141,7 +141,7 @@ def open_database(path: Path) -> Database:
     # The reader takes whatever types the file has.
     metadata: Any = reader.metadata()
     family, built, version = metadata.database_type, metadata.build_epoch, metadata.ip_version
-    if not (isinstance(family, str) and isinstance(built, int) and version in {4, 6}):
+    if not (isinstance(family, str) and isinstance(built, int) and 0 <= built <= MAX_TIME and version in {4, 6}):
         raise _not_usable(path, "its metadata is damaged")
     if _FAMILY.search(family) is None:
         raise ConfigError(

@@ -81,10 +81,12 @@ class FieldRules:
     def _match(self, value: str) -> tuple[tuple[Hit, ...], bool]:
         """The hits in the order of the lists and their rules, and whether a regex could not be tried."""
         self.lookups += 1
-        ranks = list(self._exact.get(canonical(self.field, value), ()))
         address = parse_address(value) if self.field is Field.SRC_IP else None
+        ranks: list[int] = []
         if address is not None:
-            ranks += self._networks.find(address)
+            value = str(address)
+            ranks = self._networks.find(address)
+        ranks += self._exact.get(canonical(self.field, value), ())
         too_long = len(value) > MAX_REGEX_INPUT and bool(self._regexes)
         if too_long:
             self.failed += 1

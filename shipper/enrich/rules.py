@@ -105,15 +105,13 @@ def _ndjson_entries(path: Path, text: str) -> Iterator[tuple[str, object]]:
 
 def _yaml_entries(path: Path, text: str) -> Iterator[tuple[str, object]]:
     try:
-        entries = yaml.load(text, Loader=_TextLoader)  # noqa: S506  # the base loader makes nothing but text
+        entries = _Tree(text).read()
     except yaml.YAMLError as error:
         # The text of a YAML error quotes the file, which may be one that was not meant: give the place only.
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        problem = "the same key twice" if isinstance(error, _TwiceError) else "not valid YAML"
+        problem = error.problem if isinstance(error, _TreeError) else "not valid YAML"
         raise ConfigError(f"list {path}{place}: {problem}") from None
-    except RecursionError:
-        raise ConfigError(f"list {path}: nested too deep") from None
     if not isinstance(entries, list):
         got = "nothing" if not entries else f"a {'map' if isinstance(entries, dict) else 'text'}"
         raise ConfigError(
@@ -123,22 +121,69 @@ def _yaml_entries(path: Path, text: str) -> Iterator[tuple[str, object]]:
     return ((f"entry {number}", entry) for number, entry in enumerate(entries, start=1))
 
 
-class _TwiceError(yaml.constructor.ConstructorError):
-    """A mapping with the same key twice: YAML would quietly keep the last."""
+class _TreeError(yaml.MarkedYAMLError):
+    """YAML that is valid and still no list of rules."""
 
 
-# The C loader reads 100,000 rules in seconds, the Python one in a minute. Wheels have it, some builds do not.
-_BaseLoader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+def _tree_error(problem: str, event: Any) -> _TreeError:
+    return _TreeError(problem=problem, problem_mark=event.start_mark)
 
 
-class _TextLoader(_BaseLoader):  # type: ignore[misc]
-    """Every scalar as the text that stands in the file: 0123, yes and 2026-01-01 are what they look like."""
+class _Tree:
+    """Reads one document: lists, maps and every scalar as the text in the file, 0123, yes and dates included.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        if len(mapping) != len(node.value):
-            raise _TwiceError(problem="the same key twice", problem_mark=node.start_mark)
-        return mapping
+    PyYAML's own constructor keeps the last of two equal keys, and its C composer overflows the stack on deep nesting.
+    """
+
+    _DEPTH = 8
+
+    def __init__(self, text: str) -> None:
+        # The C parser reads 100,000 rules in seconds. Wheels have it, some builds do not.
+        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader)))
+        self._anchors: dict[str, object] = {}
+
+    def read(self) -> object:
+        """The document, None for an empty file. Raises YAMLError."""
+        documents: list[object] = []
+        for event in self._events:
+            if isinstance(event, yaml.NodeEvent):
+                if documents:
+                    raise _tree_error("a second document", event)
+                documents.append(self._node(event, 0))
+        return documents[0] if documents else None
+
+    def _node(self, event: Any, depth: int) -> object:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchors:
+                raise _tree_error("an alias without its anchor", event)
+            return self._anchors[event.anchor]
+        value: object
+        if isinstance(event, yaml.ScalarEvent):
+            value = event.value
+        elif depth == self._DEPTH:
+            raise _tree_error("nested too deep", event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = [self._node(item, depth + 1) for item in iter(self._next, None)]
+        else:
+            value = self._map(depth + 1)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = value
+        return value
+
+    def _map(self, depth: int) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for event in iter(self._next, None):
+            key = self._node(event, depth)
+            if not isinstance(key, str) or key in values:
+                problem = "the same key twice" if isinstance(key, str) else "a key that is not text"
+                raise _tree_error(problem, event)
+            values[key] = self._node(self._next(), depth)
+        return values
+
+    def _next(self) -> Any:
+        """The next node, or None at the end of the list or map."""
+        event = next(self._events)
+        return None if isinstance(event, yaml.CollectionEndEvent) else event
 
 
 def _rule(entry: object) -> Rule:

@@ -1,0 +1,114 @@
+"""The enricher: everything configured, run over a batch, under one contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shipper import enrich
+from shipper.config import ListSettings, Settings
+from shipper.enrich import DatabaseInfo, Enricher, Enrichment, open_enricher
+from shipper.errors import ConfigError, ExitCode
+from shipper.model import Row
+from tests.enrich.rows import changed, make_row
+from tests.mmdb import BUILT, city_record, write_mmdb
+
+
+class Recorder:
+    """An enrichment that tells what is done with it."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self.databases = (DatabaseInfo(Path(name), name, 0),)
+        self.lookups = 2
+        self.failed = 1
+        self._name = name
+        self._calls = calls
+
+    def enrich(self, rows: Sequence[Row]) -> None:
+        self._calls.append(f"{self._name} {len(rows)}")
+
+    def close(self) -> None:
+        self._calls.append(f"close {self._name}")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    database = write_mmdb(
+        tmp_path / "city.mmdb", "GeoLite2-City", {"81.2.69.0/24": city_record("FR", "Paris", 48.85, 2.35)}
+    )
+    rules = tmp_path / "offices.yaml"
+    rules.write_text("- {field: src.ip, cidr: 81.2.0.0/16, data: {site: paris}}\n", encoding="utf-8")
+    return Settings(geoip_databases=(database,), lists=(ListSettings(name="offices", path=rules),))
+
+
+def test_databases_and_lists_both_fill_a_row(settings: Settings) -> None:
+    """One pass fills the src* columns and `enrichments`, and the counters add up over both."""
+    row = make_row("81.2.69.142", tags={"lane": "organization"})
+    before = msgspec.structs.replace(row)
+    with open_enricher(settings) as enricher:
+        enricher.enrich([row])
+        assert (enricher.lookups, enricher.failed) == (2, 0)
+        assert enricher.databases == (DatabaseInfo(settings.geoip_databases[0], "GeoLite2-City", BUILT),)
+    assert changed(before, row) == {"srcASCountryCode", "srcCity", "srcLatitude", "srcLongitude", "enrichments"}
+    assert (row.srcASCountryCode, row.srcCity, row.srcLatitude, row.srcLongitude) == ("FR", "Paris", 48.85, 2.35)
+    assert row.enrichments == [({"site": "paris"}, "src.ip", "offices", "cidr", "81.2.0.0/16")]
+
+
+def test_nothing_configured_is_a_normal_state() -> None:
+    """Rows stay as they are but for the mark on a reserved address."""
+    rows = [make_row("81.2.69.142"), make_row("0.0.0.0"), make_row("")]  # noqa: S104  # nothing is bound
+    before = [msgspec.structs.replace(row) for row in rows]
+    enricher = open_enricher(Settings())
+    enricher.enrich(rows)
+    enricher.enrich([])
+    assert [changed(old, new) for old, new in zip(before, rows, strict=True)] == [set(), {"tags"}, set()]
+    assert rows[1].tags == {"srcIPReserved": "unspecified"}
+    assert (enricher.databases, enricher.lookups, enricher.failed) == ((), 0, 0)
+    enricher.close()
+
+
+def test_enrichments_run_in_order_and_are_all_closed() -> None:
+    """Counters and databases are those of all of them."""
+    calls: list[str] = []
+    with Enricher([Recorder("one", calls), Recorder("two", calls)]) as enricher:
+        enricher.enrich([make_row(), make_row()])
+        assert (enricher.lookups, enricher.failed) == (4, 2)
+        assert [info.type for info in enricher.databases] == ["one", "two"]
+    assert calls[:2] == ["one 2", "two 2"]
+    assert sorted(calls[2:]) == ["close one", "close two"]
+
+
+def test_what_is_open_is_closed_when_the_next_one_cannot_be_opened(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """A list with a mistake does not leave a database open behind it."""
+    calls: list[str] = []
+
+    def first(settings: Settings) -> Enrichment:
+        return Recorder("one", calls)
+
+    def second(settings: Settings) -> Enrichment:
+        raise ConfigError("no")
+
+    monkeypatch.setattr(enrich, "OPENERS", (first, second))
+    with pytest.raises(ConfigError, match=r"^no$"):
+        open_enricher(settings)
+    assert calls == ["close one"]
+
+
+@pytest.mark.parametrize("kind", ["database", "list"])
+def test_a_missing_file_is_a_configuration_error(tmp_path: Path, kind: str) -> None:
+    """The process ends with exit code 78 and the file's name, before anything is fetched."""
+    path = tmp_path / "none.yaml"
+    settings = (
+        Settings(geoip_databases=(path,))
+        if kind == "database"
+        else Settings(lists=(ListSettings(name="l", path=path),))
+    )
+    with pytest.raises(ConfigError, match=str(path)) as caught:
+        open_enricher(settings)
+    assert caught.value.exit_code is ExitCode.CONFIG
+    assert caught.value.hint
