@@ -189,6 +189,13 @@ def test_a_long_value_without_a_regex_is_no_failure(tmp_path: Path) -> None:
     assert (hits(enrichment, row), row.tags, enrichment.failed) == ([], {}, 0)
 
 
+def test_a_regex_over_an_id_sees_case(tmp_path: Path) -> None:
+    """Ids differ by case; e-mail addresses alone do not."""
+    enrichment = lists(tmp_path, "- {field: actor.id, regex: ^user}\n")
+    assert patterns(enrichment, make_row(actorUserID="user-1")) == ["^user"]
+    assert patterns(enrichment, make_row(actorUserID="USER-1")) == []
+
+
 def test_every_field_that_failed_is_named(tmp_path: Path) -> None:
     """Two values too long on one row: both are in the mark."""
     enrichment = lists(tmp_path, "- {field: actor.id, regex: u}\n- {field: actor.email, regex: u}\n")
