@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
@@ -169,9 +169,7 @@ class Api:
             return page
         # The page that ended with the cursor, once more.
         newer = self.log.page(replace(query, after=None, before=query.after), visible)
-        if isinstance(newer, BadRequest):
-            return newer
-        again = (*newer.events, self.log.find(query.lane, query.after))
+        again = (*(newer.events if isinstance(newer, Page) else ()), self.log.find(query.lane, query.after))
         return Page(again[-query.limit :], has_more=True)
 
     def _tenant_refused(self) -> Answer:
@@ -187,12 +185,12 @@ def _too_many(header: tuple[str, str]) -> Answer:
     return replace(refused, headers=dict((header,)))
 
 
-def application(api: Api) -> web.Application:
+def application(api: Api, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> web.Application:
     """The API as an aiohttp application: one handler for every path."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if api.misbehaviour.latency:
-            await asyncio.sleep(api.misbehaviour.latency)
+            await sleep(api.misbehaviour.latency)
         url = request.rel_url
         answer = api.answer(request.method, url.path, url.raw_query_string, request.headers)
         headers = {"Content-Type": "application/json", **answer.headers}

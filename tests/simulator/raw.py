@@ -35,9 +35,9 @@ async def get(
     simulator: Simulator,
     path: str = "/organization/audit_logs",
     params: Params = (),
-    **headers: str,
+    headers: Mapping[str, str] | None = None,
 ) -> Got:
-    sent = {"Authorization": f"Bearer {simulator.admin_key}", **headers}
+    sent = {"Authorization": f"Bearer {simulator.admin_key}", **(headers or {})}
     async with client.get(simulator.base_url + path, params=list(params), headers=sent) as response:
         return Got(response.status, response.headers, await response.read())
 
