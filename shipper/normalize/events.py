@@ -67,7 +67,7 @@ def normalize(event: RawEvent) -> Row | DeadLetter:
     """The event's row: the same for the same event, whatever it holds. Never raises for content.
 
     A dead letter is what has no id or no time to be a row with, or is no JSON object. An id is a string that is not
-    empty; a time is whole seconds after 1970-01-01 00:00:00, up to 2106.
+    empty, and valid Unicode; a time is whole seconds after 1970-01-01 00:00:00, up to 2106.
     """
     try:
         document, marks = read(event.raw)
@@ -78,6 +78,9 @@ def normalize(event: RawEvent) -> Row | DeadLetter:
     event_id = document.get("id")
     if type(event_id) is not str or not event_id:
         return DeadLetter(event, Reason.NO_EVENT_ID, f"expected a string in id, got {_told(event_id)}")
+    if marks and "\ufffd" in event_id:
+        # Two ids broken in different ways read the same: one of the events would replace the other.
+        return DeadLetter(event, Reason.NO_EVENT_ID, f"expected valid Unicode in id, got {_told(event_id)}")
     moment = document.get("effective_at")
     seconds = moment if type(moment) is int and 0 < moment <= MAX_TIME else timestamp(moment)
     if not seconds:

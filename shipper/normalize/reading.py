@@ -88,6 +88,8 @@ def _prune(text: str) -> str:
                 kept.append("null")
                 start = token.end()
             depth -= 1
+        elif token.end() - token.start() == 1:
+            return text  # a string without an end: each quote after this one would be searched for its end
     if depth or not kept:
         return text
     kept.append(text[start:])
