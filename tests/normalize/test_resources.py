@@ -41,6 +41,7 @@ def listed(raw: bytes) -> tuple[list[dict[str, str]], dict[str, str]]:
         ("new.thing", {"id": "t", "name": "T"}, [("new", "t", "T")]),
         ("new.thing", {"id": 5, "name": 6}, []),
         ("new.thing", ["t"], []),
+        ("", {"id": "t"}, []),
         ("user.updated", {}, []),
         ("user.updated", {"id": ""}, []),
     ],
