@@ -117,7 +117,7 @@ class AdminClient:
     async def _attempt(self, path: str, params: Sequence[tuple[str, str]], parse: Callable[[bytes], T]) -> T | Fault:
         if self._session is None:
             raise RuntimeError("the client is used outside of its `async with`")
-        request = f"GET {path}"
+        answer = Answer(f"GET {path}")
         granted = await self._limiter.acquire()
         self.requests += 1
         try:
@@ -128,34 +128,29 @@ class AdminClient:
                 proxy=self._proxy,
                 allow_redirects=False,
             ) as response:
-                if response.status != 200:
-                    return await self._refusal(request, response, granted)
-                body = await _read(response, MAX_BODY)
+                answer = answer._replace(status=response.status, headers=response.headers)
+                body = await _read(response, MAX_BODY if response.status == 200 else _MAX_ERROR_BODY)
+                answer = answer._replace(body=body)
         except _NO_ANSWER as error:
-            return connection_fault(request, error)
-        self._limiter.succeeded()
-        return self._parsed(Answer(request, response.status, response.headers, body), parse)
+            # An error's status says what to do, even when its body is cut.
+            if answer.status in (None, 200):
+                return connection_fault(answer, error, key=self._key.get_secret_value())
+        return self._judged(answer, granted, parse)
 
-    def _parsed(self, answer: Answer, parse: Callable[[bytes], T]) -> T | Fault:
+    def _judged(self, answer: Answer, granted: float, parse: Callable[[bytes], T]) -> T | Fault:
         key = self._key.get_secret_value()
+        if answer.status != 200:
+            fault = answer_fault(answer, now=self._clock(), key=key)
+            if answer.status == 429:
+                self._limiter.throttled(granted, min(fault.pause or 0.0, self._ceiling))
+            return fault
+        self._limiter.succeeded()
         if len(answer.body) > MAX_BODY:
             return body_fault(answer, ApiProtocolError(f"the body is longer than {MAX_BODY} bytes"), key=key)
         try:
             return parse(answer.body)
         except (IncompleteJSONError, ApiProtocolError) as error:
             return body_fault(answer, error, key=key)
-
-    async def _refusal(self, request: str, response: aiohttp.ClientResponse, granted: float) -> Fault:
-        try:
-            body = await _read(response, _MAX_ERROR_BODY)
-        except _NO_ANSWER:
-            # The status alone says what to do.
-            body = b""
-        answer = Answer(request, response.status, response.headers, body)
-        fault = answer_fault(answer, now=self._clock(), key=self._key.get_secret_value())
-        if fault.status == 429:
-            self._limiter.throttled(granted, min(fault.pause or 0.0, self._ceiling))
-        return fault
 
     def _authentication(self) -> dict[str, str]:
         headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import NamedTuple
 
 import aiohttp
@@ -62,19 +63,17 @@ class Fault:
 
 
 class Answer(NamedTuple):
-    """What came back. `request` names in messages what was asked for."""
+    """What came back. `request` names in messages what was asked for; `status` is None when nothing came."""
 
     request: str
-    status: int
-    headers: Mapping[str, str]
+    status: int | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
 
 
-def clean(text: str, key: str = "") -> str:
+def clean(text: str, key: str) -> str:
     """Text of a stranger, fit for a message: no key, one line, not long."""
-    if key:
-        text = text.replace(key, "<SECRET>")
-    text = _KEY_LIKE.sub("<SECRET>", text)
+    text = _KEY_LIKE.sub("<SECRET>", text.replace(key, "<SECRET>"))
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
 
@@ -92,8 +91,8 @@ def api_message(body: bytes) -> str:
 
 
 def answer_fault(answer: Answer, *, now: float, key: str) -> Fault:
-    """The fault of an answer that is not a 200. `now` is Unix time; `key` is cleaned from what is quoted."""
-    status, headers = answer.status, answer.headers
+    """The fault of an answer with another status than 200. `now` is Unix time; `key` is cleaned from what is quoted."""
+    status, headers = answer.status or 0, answer.headers
     said = clean(api_message(answer.body), key)
     message = f"{answer.request}: {status} {_phrase(status)}" + (f": {said}" if said else "")
     request_id = _request_id(answer, key)
@@ -123,22 +122,24 @@ def body_fault(answer: Answer, error: IncompleteJSONError | ApiProtocolError, *,
     return Fault(ApiProtocolError, message, hint, answer.status, _request_id(answer, key), retry)
 
 
-def connection_fault(request: str, error: Exception) -> Fault:
+def connection_fault(answer: Answer, error: Exception, *, key: str) -> Fault:
     """The fault of a request that got no whole answer. The message never quotes the exception: it may hold a secret."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         hint = "Check the proxy's address, user and password."
-        message = f"{request}: the proxy answered {error.status} {_phrase(error.status)}"
+        message = f"{answer.request}: the proxy answered {error.status} {_phrase(error.status)}"
         return Fault(ApiUnavailable, message, hint, retry=error.status in _RETRIED or error.status >= 500)
+    hint, reason, retry = _UNREACHABLE, type(error).__name__, True
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         hint = "Set ca_file to the certificates of the authority that signed it, often that of a proxy."
-        message = f"{request}: TLS failed: {type(error).__name__}"
-        certificate = isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.CertificateError)
-        return Fault(ApiUnavailable, message, hint, retry=not certificate)
-    if isinstance(error, TimeoutError):
-        return Fault(ApiUnavailable, f"{request}: no answer in time", _UNREACHABLE, retry=True)
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
-    reason = type(error).__name__ + (f": {cause.strerror}" if cause is not None and cause.strerror else "")
-    return Fault(ApiUnavailable, f"{request}: {reason}", _UNREACHABLE, retry=True, cause=cause)
+        reason = f"TLS failed: {reason}"
+        retry = not isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.CertificateError)
+    elif isinstance(error, TimeoutError):
+        reason = "no answer in time"
+    elif isinstance(error, OSError) and error.strerror:
+        reason = f"{reason}: {error.strerror}"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) and retry else None
+    message = f"{answer.request}: {reason}"
+    return Fault(ApiUnavailable, message, hint, answer.status, _request_id(answer, key), retry, cause=cause)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

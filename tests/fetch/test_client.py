@@ -112,6 +112,14 @@ async def test_what_never_passes_is_one_error_after_the_last_try(answer: Answer)
         assert caught.value.hint
 
 
+async def test_a_connection_that_breaks_in_the_body_still_names_the_request() -> None:
+    """The answer had begun: its x-request-id is what support asks for."""
+    async with serve(Answer(body=PAGE[:30], length=len(PAGE), reset=True)) as api, client(api.url, retries=0) as admin:
+        with pytest.raises(ApiUnavailable, match=r"^GET x: ClientPayloadError \(x-request-id req_7\)$") as caught:
+            await admin.get("x", parse=parse_page)
+    assert (caught.value.status, caught.value.request_id) == (200, "req_7")
+
+
 async def test_a_body_that_stays_cut_is_a_protocol_error_with_its_request_id() -> None:
     """The server says all is well each time: it is the contract that is broken, not the connection."""
     async with serve(Answer(body=PAGE[:30])) as api, client(api.url, retries=1) as admin:

@@ -15,6 +15,7 @@ import pytest
 from shipper.config import Settings, SourceSettings
 from shipper.errors import ApiUnavailable, ConfigError
 from shipper.fetch.client import AdminClient
+from shipper.fetch.faults import Answer as ApiAnswer
 from shipper.fetch.faults import connection_fault
 from shipper.fetch.ratelimit import RateLimiter
 from tests.fetch.api import KEY, Answer, client, serve
@@ -190,7 +191,7 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again() -> None:
     error = aiohttp.ClientConnectorCertificateError(
         Mock(host="h", port=443, ssl=True), ssl.SSLCertVerificationError("x")
     )
-    fault = connection_fault("GET x", error)
+    fault = connection_fault(ApiAnswer("GET x"), error, key=KEY)
     assert (fault.kind, fault.retry, fault.cause) == (ApiUnavailable, False, None)
     assert "ca_file" in fault.hint
 

@@ -192,6 +192,7 @@ def test_a_whole_body_that_is_no_page_breaks_the_contract(text: bytes) -> None:
         b'{"data":[1 2]}',
         b'{"data":[1,]}',
         b'{"data":[,1]}',
+        b'{"data":[1],7:1}',
         b'{"data"[]}',
         b"{data:[]}",
         b'{"data":[],}',
