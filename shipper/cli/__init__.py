@@ -16,8 +16,10 @@ def _run(arguments: list[str]) -> int:
 
     from shipper.cli.app import build
     from shipper.errors import ExitCode, ShipperError
-    from shipper.telemetry import logger
+    from shipper.telemetry import configure_logging, logger
 
+    # Until the settings are read: standard output is for results, and a traceback shows no local variables.
+    configure_logging()
     try:
         result = build()(arguments or ["--help"], prog_name="shipper", standalone_mode=False)
     except typer.TyperException as error:
