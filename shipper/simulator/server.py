@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import Literal
 
 import orjson
 from aiohttp import web
@@ -28,12 +31,12 @@ _LOG_LENGTH = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer. With `reset` the connection breaks half-way through the body."""
+    """An HTTP answer. With `broken` the connection ends half-way through the body: by FIN, or by RST."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-    reset: bool = False
+    broken: Literal["", "closed", "reset"] = ""
 
 
 def problem(status: int, message: str, *, kind: str, param: str | None = None, code: str | None = None) -> Answer:
@@ -94,10 +97,15 @@ class Api:
             return self._server_error(request)
         if fault is Fault.THROTTLE:
             return _too_many(self.misbehaviour.retry_after_header(request, self.clock()))
-        found = self._route(method, path, query_string, fault)
+        return self._spoilt(self._route(method, path, query_string, fault), fault, request)
+
+    def _spoilt(self, answer: Answer, fault: Fault | None, request: int) -> Answer:
+        """The answer with less of its body than it should have, when that is the fault."""
         if fault is Fault.CUT:
-            return replace(found, body=found.body[: len(found.body) * 2 // 3])
-        return replace(found, reset=fault is Fault.RESET)
+            return replace(answer, body=answer.body[: len(answer.body) * 2 // 3])
+        if fault is Fault.RESET:
+            return replace(answer, broken=self.misbehaviour.draw(request, "reset").choice(("closed", "reset")))
+        return answer
 
     def _authorize(self, path: str, headers: Mapping[str, str]) -> Answer | None:
         scheme, _, key = headers.get("Authorization", "").partition(" ")
@@ -194,7 +202,7 @@ def application(api: Api, *, sleep: Callable[[float], Awaitable[object]] = async
         url = request.rel_url
         answer = api.answer(request.method, url.path, url.raw_query_string, request.headers)
         headers = {"Content-Type": "application/json", **answer.headers}
-        if answer.reset:
+        if answer.broken:
             return await _break_off(request, answer, headers)
         return web.Response(status=answer.status, body=answer.body, headers=headers)
 
@@ -204,11 +212,15 @@ def application(api: Api, *, sleep: Callable[[float], Awaitable[object]] = async
 
 
 async def _break_off(request: web.Request, answer: Answer, headers: Mapping[str, str]) -> web.StreamResponse:
-    """Promise the whole body, send half of it, and reset the connection."""
+    """Promise the whole body, send half of it, and end the connection."""
     response = web.StreamResponse(status=answer.status, headers=headers)
     response.content_length = len(answer.body)
     await response.prepare(request)
     await response.write(answer.body[: len(answer.body) // 2])
     if request.transport is not None:
+        if answer.broken == "reset":
+            # No lingering: the kernel sends RST in place of FIN, and may drop what it has not sent yet.
+            linger = struct.pack("ii", 1, 0)
+            request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         request.transport.abort()
     return response

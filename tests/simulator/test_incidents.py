@@ -50,6 +50,17 @@ def test_every_incident_is_whole_at_whatever_moment_the_organization_is_looked_a
             assert " ".join(expected) in text, (name, step)
 
 
+def test_a_span_that_begins_inside_an_incident_shows_its_rest() -> None:
+    """Otherwise events would vanish from the past as time goes on."""
+    days = 3
+    earlier = Organization.build(now=NOW, days=days, events_per_day=0)
+    (first, *rest) = earlier.incidents["failed_sign_ins_then_success"]
+    began = next(event.effective_at for event in earlier.events if event.id == first)
+    later = Organization.build(now=began + 1 + days * 86_400 - 3_600, days=days, events_per_day=0)
+    assert first not in {event.id for event in later.events}
+    assert [event.id for event in later.events[: len(rest)]] == rest
+
+
 def test_a_burst_of_failures_ends_in_success_from_the_same_address(organization: Organization) -> None:
     *failed, success = story(organization, "failed_sign_ins_then_success")
     assert len(failed) >= 10

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import fields
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -59,12 +61,31 @@ async def test_throttling_uses_every_form_of_retry_after(client: aiohttp.ClientS
     assert [parsedate_to_datetime(date).timestamp() for date in dates] == [NOW + 7]
 
 
-async def test_a_reset_breaks_the_connection_inside_the_body(
+async def test_a_reset_ends_the_connection_inside_the_body_by_fin_and_by_rst(small: Organization) -> None:
+    endings = set()
+    async with Simulator(small, misbehaviour=Misbehaviour(reset=1)) as simulator:
+        address = urlsplit(simulator.base_url)
+        for _ in range(10):
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+            writer.write(
+                b"GET /v1/organization/audit_logs?limit=100 HTTP/1.1\r\nHost: localhost\r\n"
+                b"Authorization: Bearer %b\r\n\r\n" % simulator.admin_key.encode()
+            )
+            try:
+                await reader.readexactly(10**9)
+            except (asyncio.IncompleteReadError, ConnectionResetError) as error:
+                endings.add(type(error))
+            writer.close()
+    assert endings == {asyncio.IncompleteReadError, ConnectionResetError}
+
+
+async def test_a_client_sees_a_reset_as_an_error_of_the_connection(
     client: aiohttp.ClientSession, small: Organization
 ) -> None:
     async with Simulator(small, misbehaviour=Misbehaviour(reset=1)) as simulator:
-        with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
-            await get(client, simulator, params=[("limit", "100")])
+        for _ in range(10):
+            with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
+                await get(client, simulator, params=[("limit", "100")])
 
 
 async def test_a_cut_body_is_complete_http_and_incomplete_json(

@@ -164,6 +164,19 @@ def test_pages_do_not_shift_when_a_newer_event_appears(organization: Organizatio
     assert [event.id for event in (*first.events, *second.events)] == ids[1:21]
 
 
+@pytest.mark.parametrize("cursor", ["after", "before"])
+def test_a_full_page_that_is_the_last_one_says_so(organization: Organization, cursor: str) -> None:
+    events = organization.lane(Lane.ORGANIZATION)[:21]
+    edge = events[-1] if cursor == "after" else events[0]
+    query = parse((cursor, edge.id), ("limit", 20))
+    assert isinstance(query, Query)
+    rest = events[:-1] if cursor == "after" else events[1:]
+    assert EventLog(events).page(query) == Page(rest[::-1], has_more=False)
+    assert EventLog(events).page(replace(query, limit=19)) == Page(
+        rest[:0:-1] if cursor == "after" else rest[18::-1], has_more=True
+    )
+
+
 def test_an_id_appears_once(organization: Organization) -> None:
     log = EventLog(organization.events)
     with pytest.raises(ValueError, match="already"):
