@@ -14,7 +14,6 @@ from typing import Any, Self, TypeVar
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 from yarl import URL
 
@@ -30,8 +29,8 @@ MAX_BODY = 256 * 1024 * 1024
 _MAX_ERROR_BODY = 64 * 1024
 _CONNECT_TIMEOUT = 15.0
 
-# The last two: a body whose compression is broken, and a reset connection, may come bare.
-_NO_ANSWER = (aiohttp.ClientError, TimeoutError, HttpProcessingError, OSError)
+# The operating system's own errors may come bare: TLS that breaks in the middle of a body.
+_NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
 
 T = TypeVar("T")
 

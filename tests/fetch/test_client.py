@@ -273,6 +273,15 @@ async def test_a_refused_key_is_one_error_at_once_whatever_the_body(status: int,
     assert len(api.asked) == 1
 
 
+async def test_a_refusal_whose_body_breaks_off_is_still_a_refusal() -> None:
+    """The status says it; trying again would not help."""
+    answer = Answer(401, b'{"error":', length=500, reset=True)
+    async with serve(answer) as api, client(api.url) as admin:
+        with pytest.raises(ApiRefused, match=r"^GET x: 401 Unauthorized \(x-request-id req_7\)$"):
+            await admin.get("x", parse=bytes)
+    assert len(api.asked) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "message", "hint"),
     [

@@ -74,6 +74,17 @@ async def test_the_configured_proxy_takes_the_request_with_its_own_password() ->
     assert request.headers["Authorization"] == f"Bearer {KEY}"
 
 
+async def test_a_password_in_netrc_does_not_stand_in_for_the_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A developer's ~/.netrc is none of the shipper's business."""
+    (tmp_path / "netrc").write_text("default login user password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with serve() as api, client(api.url) as admin:
+        await admin.get("x", parse=bytes)
+    assert api.asked[0].headers.getall("Authorization") == [f"Bearer {KEY}"]
+
+
 @pytest.mark.parametrize("with_scheme", [True, False])
 async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, *, with_scheme: bool) -> None:
     """As curl and the SDKs do; the scheme may be left out."""

@@ -193,6 +193,7 @@ def test_a_whole_body_that_is_no_page_breaks_the_contract(text: bytes) -> None:
         b'{"data":[1,]}',
         b'{"data":[,1]}',
         b'{"data":[1],7:1}',
+        b'{"data":[{"id":"\\ud800","x":"}]}',
         b'{"data"[]}',
         b"{data:[]}",
         b'{"data":[],}',
@@ -313,6 +314,15 @@ def test_an_empty_page_with_a_new_cursor_is_followed_but_not_for_ever() -> None:
     assert pages(pager, *empties) == [None, *(f"c{number}" for number in range(Pager.MAX_EMPTY - 1))]
     with pytest.raises(ApiProtocolError, match="101 empty pages"):
         pager.receive(page("", "new"))
+
+
+def test_a_new_cursor_begins_the_count_of_repeats_anew() -> None:
+    """Each request may be repeated three times."""
+    pager = Pager()
+    same, new = page("", None), page("", "b")
+    assert pages(pager, same, same, same, new, same, same, same) == [None, None, None, None, "b", "b", "b"]
+    with pytest.raises(ApiProtocolError, match="stayed empty 4 times"):
+        pager.receive(same)
 
 
 def test_an_empty_page_with_an_old_cursor_is_an_error() -> None:
