@@ -115,17 +115,18 @@ class RunReport:
 def configure_logging(log_format: str = "auto", level: str = "info") -> None:
     """Send structured logs to standard error: text on a terminal, one JSON object a line otherwise."""
     text = sys.stderr.isatty() if log_format == "auto" else log_format == "text"
-    renderer = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    # Tracebacks are plain: the colourful ones print local variables, and a local variable may be a key.
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if text
-        else structlog.processors.JSONRenderer(sort_keys=False)
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),

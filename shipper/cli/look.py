@@ -101,8 +101,11 @@ def query(
     For example: shipper query "SELECT eventType, count() FROM openai_audit_logs GROUP BY 1 ORDER BY 2 DESC"
     """
     from shipper.cli.render import print_table
+    from shipper.errors import UsageError
     from shipper.load.clickhouse import connect
 
+    if not sql.strip():
+        raise UsageError("expected SQL, got nothing", hint='For example: shipper query "SHOW TABLES"')
     loaded = settings()
 
     async def ask() -> None:

@@ -33,11 +33,15 @@ def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[obje
     table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     rows = [list(row) for row in rows]
     for position, header in enumerate(headers):
-        numeric = bool(rows) and all(isinstance(row[position], int | float) for row in rows)
+        numeric = bool(rows) and all(_is_number(row[position]) for row in rows)
         table.add_column(header, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     print_to.print(table)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and value.isascii() and value.isdecimal())
 
 
 def _cell(value: object) -> str:

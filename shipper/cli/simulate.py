@@ -21,7 +21,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Another seed, another organization.")] = 1,
     days: Annotated[int, typer.Option(min=1, max=366, help="Days of history up to now.")] = 30,
     misbehave: Annotated[
-        str, typer.Option(help="Faults to inject, such as `errors=0.1,latency=0.05`; `help` lists them.")
+        str, typer.Option(help="Faults to inject, such as errors=0.1,latency=0.05; a wrong name lists them.")
     ] = "",
 ) -> int:
     """Serve a simulated OpenAI organization.
@@ -33,9 +33,6 @@ def simulate(
 
     from shipper.simulator import Misbehaviour, Organization, Simulator
 
-    if misbehave == "help":
-        print(Misbehaviour.describe())
-        return 0
     faults = Misbehaviour.parse(misbehave)
     settings()
 
@@ -81,11 +78,7 @@ def _print_summary(summary: Summary, directory: Path) -> None:
     from shipper.cli.render import print_report, print_table
     from shipper.demo import QUERIES
 
-    days = sorted({day for day, _, _ in summary.by_category_and_day})
-    categories = sorted({category for _, category, _ in summary.by_category_and_day})
-    counts = {(day, category): events for day, category, events in summary.by_category_and_day}
-    rows = [[day, *(counts.get((day, category), 0) for category in categories)] for day in days]
-    print_table("Events by day and category", ["day", *categories], rows)
+    print_table("Events by day and category", *summary.by_day)
     print_table("Top actors", *summary.top_actors)
     print_table("Countries", *summary.countries)
     print_report(summary.run.report, as_json=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from shipper.fetch.client import AdminClient
 from shipper.fetch.paging import Pager, parse_page
@@ -19,7 +19,7 @@ _LANE_PARAMETERS: dict[Lane, tuple[tuple[str, str], ...]] = {
 }
 
 
-async def drain(client: AdminClient, lane: Lane, window: Window, *, limit: int = PAGE_LIMIT) -> AsyncIterator[Page]:
+async def drain(client: AdminClient, lane: Lane, window: Window, *, limit: int = PAGE_LIMIT) -> AsyncGenerator[Page]:
     """Every page of the window, as the API orders them (newest first so far; nothing here relies on it).
 
     All events of a page are given on, also those a server returns from outside of the window. The window has been read

@@ -1,0 +1,183 @@
+"""The command as a process: signals, a killed backfill, and that nobody else ever sees the key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shipper.load.clickhouse import connect
+from shipper.model import Lane
+from shipper.simulator import Misbehaviour, Organization, Simulator
+from tests.cli.conftest import KEY, SHIPPER, clean_environment
+from tests.conftest import database_settings
+from tests.organizations import NOW, shipped, truth
+
+
+@pytest.fixture(scope="module")
+def organization() -> Organization:
+    return Organization.build(seed=5, now=NOW, days=30, events_per_day=20)
+
+
+@pytest.fixture
+async def slow(organization: Organization) -> AsyncIterator[Simulator]:
+    """Answers late enough that a signal finds the shipper at work."""
+    simulator = Simulator(organization, admin_key=KEY, misbehaviour=Misbehaviour(latency=0.02), clock=lambda: NOW)
+    async with simulator as running:
+        yield running
+
+
+@pytest.fixture
+async def quick(organization: Organization) -> AsyncIterator[Simulator]:
+    async with Simulator(organization, admin_key=KEY, clock=lambda: NOW) as running:
+        yield running
+
+
+def environment(simulator: Simulator, url: str, **more: str) -> dict[str, str]:
+    return {
+        **clean_environment(),
+        "OPENAI_ADMIN_KEY": KEY,
+        "OPENAI_BASE_URL": simulator.base_url,
+        "SHIPPER_CLICKHOUSE_URL": url,
+        "SHIPPER_REQUESTS_PER_SECOND": "100",
+        "SHIPPER_SOURCE_ID": "source-1",
+        **more,
+    }
+
+
+async def start(env: dict[str, str], *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        SHIPPER, *arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+async def requests(simulator: Simulator, number: int) -> None:
+    """Return when the simulator has been asked that often."""
+    async with asyncio.timeout(60):
+        while simulator.requests < number:  # noqa: ASYNC110 - the simulator is asked by another process
+            await asyncio.sleep(0.005)
+
+
+def backfill_arguments() -> list[str]:
+    return ["backfill", "--since", "2025-10-22T12:00:00Z", "--until", "2025-11-21T12:00:00Z", "--json"]
+
+
+async def table(url: str) -> dict[str, bytes]:
+    database = await connect(database_settings(url))
+    try:
+        return await shipped(database)
+    finally:
+        await database.close()
+
+
+def command_line(pid: int) -> bytes:
+    """What `ps` shows of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def files_under(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("asked", [10, 40])
+async def test_a_backfill_killed_half_way_ends_complete_when_started_again(
+    database_url: str, slow: Simulator, quick: Simulator, asked: int
+) -> None:
+    """SIGKILL in the middle, then the same command: the table is the truth, each event once."""
+    process = await start(
+        environment(slow, database_url, SHIPPER_BATCH_ROWS="20", SHIPPER_CONCURRENCY="2"), *backfill_arguments()
+    )
+    await requests(slow, asked)
+    process.kill()
+    await process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    again = await start(environment(quick, database_url), *backfill_arguments())
+    out, err = await again.communicate()
+    assert again.returncode == 0, err.decode()
+    assert all(lane["balanced"] for lane in json.loads(out)["lanes"])
+    assert await table(database_url) == truth(quick)
+
+
+async def test_sigterm_ends_a_backfill_with_75_and_keeps_what_was_acknowledged(
+    database_url: str, slow: Simulator, quick: Simulator
+) -> None:
+    process = await start(environment(slow, database_url, SHIPPER_BATCH_ROWS="20"), *backfill_arguments())
+    await requests(slow, 30)
+    process.terminate()
+    out, err = await process.communicate()
+    assert process.returncode == 75, err.decode()
+    assert {lane["status"] for lane in json.loads(out)["lanes"]} == {"stopped"}
+    assert b"stopped before the end" in err
+    assert b"run it again for the rest" in err
+    some = await table(database_url)
+    assert 0 < len(some) < len(truth(slow))
+    again = await start(environment(quick, database_url), *backfill_arguments())
+    await again.communicate()
+    assert again.returncode == 0
+    assert await table(database_url) == truth(quick)
+
+
+async def test_sigterm_ends_watch_cleanly(quick: Simulator, embedded_url: str) -> None:
+    """After a whole pass, waiting for the next: exit code 0, and the pass is in the table."""
+    env = environment(quick, embedded_url, SHIPPER_LOOKBACK="1d")
+    process = await start(env, "watch", "--interval", "1h", "--json")
+    assert process.stdout is not None
+    report = json.loads(await process.stdout.readline())
+    assert report["command"] == "watch"
+    process.terminate()
+    _, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+
+
+async def test_a_directory_that_another_process_holds_is_75_and_named(quick: Simulator, tmp_path: Path) -> None:
+    url = f"chdb:{tmp_path / 'held'}"
+    holder = await connect(database_settings(url))
+    try:
+        process = await start(environment(quick, url), "run")
+        _, err = await process.communicate()
+    finally:
+        await holder.close()
+    assert process.returncode == 75
+    assert str(tmp_path / "held").encode() in err
+    assert str(os.getpid()).encode() in err
+
+
+async def test_nobody_ever_sees_the_key(database_url: str, quick: Simulator, slow: Simulator, tmp_path: Path) -> None:
+    """Not on standard output or error of any command, not in the process list, not in the table or its files."""
+    refused = Simulator(quick.organization, admin_key="sk-admin-another", clock=lambda: NOW)
+    seen: list[bytes] = []
+    async with refused:
+        for simulator, arguments in (
+            (slow, backfill_arguments()),
+            (quick, ["run", "--json"]),
+            (quick, ["check"]),
+            (quick, ["status"]),
+            (quick, ["config", "show"]),
+            (refused, ["run"]),
+            (refused, ["check"]),
+            (quick, ["query", "SELECT * FROM nowhere"]),
+        ):
+            env = environment(simulator, database_url, SHIPPER_LOG_LEVEL="debug", SHIPPER_RETRIES="1")
+            process = await start(env, *arguments)
+            if simulator is slow:
+                await requests(slow, 10)
+                seen.append(command_line(process.pid))
+            seen += await process.communicate()
+    database = await connect(database_settings(database_url))
+    for name in ("logs", "coverage", "runs", "dead_letters", "migrations"):
+        seen.append(await database.query_json(f"SELECT * FROM openai_audit_{name}"))
+    await database.close()
+    seen += files_under(tmp_path)
+    assert len(seen) > 20
+    assert not any(KEY.encode() in text for text in seen)
+
+
+def test_events_of_the_organization_are_in_both_lanes(organization: Organization) -> None:
+    """The tests above would prove little with an empty lane."""
+    assert all(organization.lane(lane) for lane in (Lane.ORGANIZATION, Lane.TENANT))

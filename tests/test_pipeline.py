@@ -1,0 +1,161 @@
+"""The flow between the stages: order of acknowledgement, batch age, failures and stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipper.config import Settings
+from shipper.enrich import open_enricher
+from shipper.errors import ApiRefused, ApiUnavailable, DatabaseUnavailable, InputError, Interrupted
+from shipper.load.clickhouse import Database
+from shipper.load.ledger import Ledger
+from shipper.load.writer import Delivery, Writer
+from shipper.model import Lane, Page, RunID, Source, SourceID, Window, WorkspaceID
+from shipper.pipeline import Arrival, archives, ship
+from shipper.telemetry import LaneReport
+from tests.organizations import NOW
+
+SOURCE = Source(WorkspaceID("w"), SourceID("s"))
+
+
+def new_delivery() -> Delivery:
+    return Delivery(SOURCE, Lane.ORGANIZATION, Window(NOW - 100, NOW), LaneReport(SOURCE, Lane.ORGANIZATION))
+
+
+def page(*numbers: int) -> Page:
+    return Page(tuple(b'{"id":"e%d","type":"user.added","effective_at":%d}' % (n, NOW - 50) for n in numbers))
+
+
+def new_writer(database: Database, *, age: float = 1000) -> Writer:
+    clock = asyncio.get_running_loop().time
+    return Writer(database, Ledger(database, SOURCE), RunID("r"), rows=1000, bytes=10**6, age=age, clock=clock)
+
+
+class Watched:
+    """A database that tells when the table got rows, or fails when it should."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.landed = asyncio.Event()
+        self.failure: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def insert(self, table: str, *values: Any, **named: Any) -> None:
+        if self.failure is not None:
+            raise self.failure
+        await self._database.insert(table, *values, **named)
+        self.landed.set()
+
+
+async def rows(database: Database) -> list[str]:
+    return [event_id for (event_id,) in await database.query("SELECT eventID FROM openai_audit_logs ORDER BY 1")]
+
+
+async def covered(database: Database) -> list[Window]:
+    return await Ledger(database, SOURCE).covered(Lane.ORGANIZATION)
+
+
+async def test_rows_are_written_while_the_next_page_is_still_awaited(database: Database) -> None:
+    """A batch that is old enough is flushed although the feed has not ended: the feed here ends only after that."""
+    watched: Any = Watched(database)
+    delivery = new_delivery()
+
+    async def feed() -> AsyncGenerator[Arrival]:
+        yield Arrival(delivery, page(1), NOW)
+        await watched.landed.wait()
+        assert await covered(database) == []
+        yield Arrival(delivery, page(2), NOW)
+        yield Arrival(delivery, None, NOW)
+
+    async with asyncio.timeout(30):
+        await ship([feed()], open_enricher(Settings()), new_writer(watched, age=0), asyncio.Event())
+    assert await rows(database) == ["e1", "e2"]
+    assert await covered(database) == [Window(NOW - 100, NOW)]
+
+
+async def test_a_feed_that_fails_leaves_its_rows_but_claims_nothing(database: Database) -> None:
+    """What was received before the failure is in the table; the window is not in the ledger."""
+    delivery = new_delivery()
+
+    async def feed() -> AsyncGenerator[Arrival]:
+        yield Arrival(delivery, page(1, 2), NOW)
+        await asyncio.sleep(0)
+        raise ApiUnavailable("gone")
+
+    with pytest.raises(ApiUnavailable, match="gone"):
+        await ship([feed()], open_enricher(Settings()), new_writer(database), asyncio.Event())
+    assert await covered(database) == []
+    assert set(await rows(database)) <= {"e1", "e2"}
+
+
+async def test_a_stop_ends_a_feed_that_waits_and_keeps_what_came(database: Database) -> None:
+    """Interrupted is raised although the feed never ends; drained windows are in the ledger, others are not."""
+    done, open_ended = new_delivery(), new_delivery()
+    open_ended.window = Window(NOW, NOW + 10)
+    stop = asyncio.Event()
+
+    async def feed() -> AsyncGenerator[Arrival]:
+        yield Arrival(done, page(1), NOW)
+        yield Arrival(done, None, NOW)
+        yield Arrival(open_ended, page(2), NOW)
+        while open_ended.owed == 0:  # noqa: ASYNC110 - the writer tells nobody when it takes rows
+            await asyncio.sleep(0)
+        stop.set()
+        await asyncio.Event().wait()
+
+    with pytest.raises(Interrupted) as caught:
+        await ship([feed()], open_enricher(Settings()), new_writer(database), stop)
+    assert "run it again" in caught.value.hint
+    assert await rows(database) == ["e1", "e2"]
+    assert await covered(database) == [Window(NOW - 100, NOW)]
+    assert (done.report.received, done.report.inserted) == (1, 1)
+
+
+async def test_a_table_that_is_gone_claims_nothing(database: Database) -> None:
+    """The writer's error is what is raised; counters and ledger stay as they were."""
+    watched: Any = Watched(database)
+    watched.failure = DatabaseUnavailable("gone")
+    delivery = new_delivery()
+
+    async def feed() -> AsyncGenerator[Arrival]:
+        yield Arrival(delivery, page(1), NOW)
+        yield Arrival(delivery, None, NOW)
+
+    with pytest.raises(DatabaseUnavailable):
+        await ship([feed()], open_enricher(Settings()), new_writer(watched), asyncio.Event())
+    assert (delivery.report.received, delivery.report.accounted) == (1, 0)
+    assert await rows(database) == []
+    assert await covered(database) == []
+
+
+async def test_of_errors_that_come_together_the_gravest_is_raised(database: Database) -> None:
+    """A refused key is said, not the outage that came with it."""
+    both = asyncio.Barrier(2)
+
+    async def fails(error: Exception) -> AsyncGenerator[Arrival]:
+        await both.wait()
+        raise error
+        yield
+
+    feeds = [fails(ApiUnavailable("slow")), fails(ApiRefused("no", status=401))]
+    with pytest.raises(ApiRefused):
+        await ship(feeds, open_enricher(Settings()), new_writer(database), asyncio.Event())
+
+
+async def test_an_archive_that_ends_too_early_ships_what_it_holds(database: Database, tmp_path: Path) -> None:
+    """The second file is missing: the first is in the table, and the error says which file."""
+    first = tmp_path / "first.ndjson"
+    first.write_bytes(b"\n".join(page(1, 2).events))
+    delivery = Delivery(SOURCE, Lane.ARCHIVE, None, LaneReport(SOURCE, Lane.ARCHIVE))
+    feed = archives([first, tmp_path / "missing.ndjson"], delivery, lambda: NOW)
+    with pytest.raises(InputError, match=r"missing\.ndjson"):
+        await ship([feed], open_enricher(Settings()), new_writer(database), asyncio.Event())
+    assert await rows(database) == ["e1", "e2"]
+    assert delivery.report.balanced
