@@ -171,7 +171,51 @@ def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     if _GIVEN_URL:
         yield _GIVEN_URL
         return
-    if not shutil.which("clickhouse") and (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        pytest.skip("no ClickHouse server: set SHIPPER_TEST_CLICKHOUSE_URL or put a clickhouse binary on PATH")
+    _skip_where_there_is_no_way()
     with running_server(tmp_path_factory.mktemp("clickhouse")) as url:
         yield url
+
+
+@pytest.fixture
+def restricted_server(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server of this test alone, with a database `audit`.
+
+    Besides `default` it has the users `loader` (password `pw`: all that a run needs, in `audit`) and `viewer`
+    (password `pw`: may only read).
+    """
+    _skip_where_there_is_no_way()
+    (tmp_path / "users.xml").write_text(_USERS)
+    config = tmp_path / "config.xml"
+    config.write_text(f"<clickhouse><users_config>{tmp_path / 'users.xml'}</users_config></clickhouse>")
+    (tmp_path / "data").mkdir()
+    with running_server(tmp_path / "data", "--config-file", str(config)) as url:
+        urllib.request.urlopen(url, data=b"CREATE DATABASE audit", timeout=60).close()  # noqa: S310 - our own server
+        yield url
+
+
+def _skip_where_there_is_no_way() -> None:
+    if not shutil.which("clickhouse") and (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("no ClickHouse server: set SHIPPER_TEST_CLICKHOUSE_URL or put a clickhouse binary on PATH")
+
+
+_USER = """
+<{name}>
+  <password>{password}</password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>
+  {grants}
+</{name}>
+"""
+_LOADER = (
+    "<query>GRANT SELECT, INSERT, CREATE TABLE ON audit.*</query>"
+    "<query>GRANT TABLE ENGINE ON MergeTree</query><query>GRANT TABLE ENGINE ON ReplacingMergeTree</query>"
+)
+_USERS = f"""
+<clickhouse>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+  <users>
+    {_USER.format(name="default", password="", grants="")}
+    {_USER.format(name="loader", password="pw", grants=f"<grants>{_LOADER}</grants>")}
+    {_USER.format(name="viewer", password="pw", grants="<grants><query>GRANT SELECT ON audit.*</query></grants>")}
+  </users>
+</clickhouse>
+"""

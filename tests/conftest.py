@@ -11,9 +11,9 @@ import pytest
 from shipper.config import Settings
 from shipper.load import schema
 from shipper.load.clickhouse import Database, connect
-from tests.clickhouse_server import clickhouse_server
+from tests.clickhouse_server import clickhouse_server, restricted_server
 
-__all__ = ["clickhouse_server"]
+__all__ = ["clickhouse_server", "restricted_server"]
 
 
 def database_settings(url: str, **values: object) -> Settings:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -63,8 +65,8 @@ def parse(settings: Settings) -> Target:
             hint="User and password come before the host, the database is the path.",
         )
     ca_file = settings.clickhouse_ca_file
-    if ca_file is not None and not ca_file.is_file():
-        raise ConfigError(f"clickhouse_ca_file: {ca_file} is not a file")
+    if ca_file is not None:
+        _check_ca(ca_file)
     return Target(
         interface=parts.scheme,
         host=host,
@@ -78,6 +80,13 @@ def parse(settings: Settings) -> Target:
     )
 
 
+def _check_ca(path: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise ConfigError(f"clickhouse_ca_file: {path} holds no certificates in PEM form that can be read") from error
+
+
 _EXPECTED = "Expected http://user@host:8123/database or https://user@host:8443/database."
 
 
@@ -85,25 +94,22 @@ async def connect(target: Target) -> ServerDatabase:
     """Connect once. Raises DatabaseUnavailable, DatabaseRefused, SchemaError for an unknown database, ConfigError."""
     # The driver logs what it also raises; it is said once, by whoever catches it.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
-    try:
-        with translated(target.address):
-            client = await clickhouse_connect.driver.create_async_client(
-                interface=target.interface,
-                host=target.host,
-                port=target.port,
-                username=target.user,
-                password=target.password,
-                database=target.database,
-                settings=dict(target.settings),
-                ca_cert=target.ca_file,
-                connect_timeout=min(_CONNECT_SECONDS, target.timeout),
-                send_receive_timeout=target.timeout,
-                client_name="openai-audit-shipper",
-                # Calls run at the same time, which one session forbids.
-                autogenerate_session_id=False,
-            )
-    except ValueError:
-        raise ConfigError(f"clickhouse_ca_file: {target.ca_file} holds no certificates in PEM form") from None
+    with translated(target.address):
+        client = await clickhouse_connect.driver.create_async_client(
+            interface=target.interface,
+            host=target.host,
+            port=target.port,
+            username=target.user,
+            password=target.password,
+            database=target.database,
+            settings=dict(target.settings),
+            ca_cert=target.ca_file,
+            connect_timeout=min(_CONNECT_SECONDS, target.timeout),
+            send_receive_timeout=target.timeout,
+            client_name="openai-audit-shipper",
+            # Calls run at the same time, which one session forbids.
+            autogenerate_session_id=False,
+        )
     database = ServerDatabase(client, target.address)
     try:
         # Nothing before this names the database, so that a wrong one would show only at the first insert.

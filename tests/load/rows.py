@@ -1,0 +1,124 @@
+"""Rows, and databases that misbehave, for the tests of this folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from shipper.load.clickhouse import Database
+from shipper.load.ledger import Ledger
+from shipper.load.writer import Delivery, Writer
+from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, Window, WorkspaceID
+from shipper.telemetry import LaneReport
+
+SOURCE = Source(WorkspaceID("w"), SourceID("s"))
+# 2026-11-01 00:00:00 UTC
+NOON = 1_793_491_200
+
+
+def row(number: int, *, time: int | None = None, source: Source = SOURCE, **values: object) -> Row:
+    """One row, a function of its number."""
+    event_id = f"audit_log-{number:06}"
+    fields: dict[str, Any] = {
+        "workspaceID": source.workspace_id,
+        "sourceID": source.source_id,
+        "sourceType": "openai",
+        "sourceTTL": 0,
+        "receivedAt": NOON + 3600,
+        "id": hashlib.sha256(event_id.encode()).hexdigest(),
+        "eventTime": NOON + number if time is None else time,
+        "eventName": "login.succeeded",
+        "eventID": event_id,
+        "actor": {"id": "user-1"},
+        "tags": {"lane": "organization"},
+        "resources": ['{"type":"project","id":"p"}'],
+        "enrichments": [({"k": "v"}, "src.ip", "list", "exact", "1.1.1.1")],
+        "rawLog": b'{"id":"%d"}' % number,
+    }
+    return Row(**(fields | values))
+
+
+def rows(*numbers: int) -> list[Row]:
+    return [row(number) for number in numbers]
+
+
+def dead_letter(raw: bytes, *, source: Source = SOURCE) -> DeadLetter:
+    return DeadLetter(RawEvent(raw, Lane.ORGANIZATION, source, NOON), "not_json", "expected an object")
+
+
+def delivery(window: Window | None = None, *, source: Source = SOURCE, lane: Lane = Lane.ORGANIZATION) -> Delivery:
+    return Delivery(source, lane, window, LaneReport(source, lane))
+
+
+def counted(delivery: Delivery) -> tuple[int, int, int]:
+    """What the report claims: inserted, already there, dead-lettered."""
+    return delivery.report.inserted, delivery.report.already_there, delivery.report.dead_lettered
+
+
+class Time:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def writer(database: Database, run: str = "run-1", **bounds: Any) -> Writer:
+    values: dict[str, Any] = {"rows": 1000, "bytes": 10_000_000, "age": 30.0, "clock": Time()} | bounds
+    return Writer(database, Ledger(database, SOURCE), RunID(run), **values)
+
+
+async def ids(database: Database) -> list[str]:
+    """Event numbers in the table with every copy, so that a double shows."""
+    found = await database.query("SELECT eventID FROM openai_audit_logs ORDER BY eventID SETTINGS final = 0")
+    return [str(int(event_id.removeprefix("audit_log-"))) for (event_id,) in found]
+
+
+class Failing:
+    """A database that fails an insert into one table, before it or after it, as often as it is told."""
+
+    def __init__(self, database: Database, error: BaseException, table: str, *, after: bool = False) -> None:
+        self._database = database
+        self._error = error
+        self._table = table
+        self._after = after
+        self.address = database.address
+        self.times = 1
+        self.inserts: list[tuple[str, int, str]] = []
+        self.asked: list[str] = []
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        return await self._database.query(sql, parameters)
+
+    async def query_table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        return await self._database.query_table(sql)
+
+    async def query_json(self, sql: str) -> bytes:
+        return await self._database.query_json(sql)
+
+    async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        await self._database.command(sql, parameters)
+
+    async def insert(
+        self, table: str, columns: Sequence[str], types: Sequence[str], data: Sequence[Sequence[object]], *, token: str
+    ) -> None:
+        failing = table == self._table and self.times > 0
+        if failing and not self._after:
+            self.times -= 1
+            raise self._error
+        await self._database.insert(table, columns, types, data, token=token)
+        self.inserts.append((table, len(data[0]), token))
+        if failing:
+            self.times -= 1
+            raise self._error
+
+    async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
+        self.asked.append(sql)
+        return await self._database.present(sql, parameters, candidates)
+
+    async def close(self) -> None:
+        await self._database.close()
