@@ -140,9 +140,9 @@ async def test_of_errors_that_come_together_the_gravest_is_raised(database: Data
     both = asyncio.Barrier(2)
 
     async def fails(error: Exception) -> AsyncGenerator[Arrival]:
+        yield Arrival(new_delivery(), page(), NOW)
         await both.wait()
         raise error
-        yield
 
     feeds = [fails(ApiUnavailable("slow")), fails(ApiRefused("no", status=401))]
     with pytest.raises(ApiRefused):

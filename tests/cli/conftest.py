@@ -58,7 +58,7 @@ def shipper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfdbinary: pytest
 @pytest.fixture(scope="session")
 def organization() -> Iterator[dict[str, str]]:
     """The environment of a running `shipper simulate`: a few days of events, served until the tests end."""
-    command = [SHIPPER, "simulate", "--port", "0", "--days", "3"]
+    command = [str(SHIPPER), "simulate", "--port", "0", "--days", "3"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as process:
         assert process.stdout is not None
         line = next(line for line in process.stdout if "export" in line)
