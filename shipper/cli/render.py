@@ -87,7 +87,7 @@ def _lane(lane: LaneReport, now: float) -> list[object]:
         lane.dead_lettered,
         lane.pages,
         lane.retries,
-        f"{lane.windows_done}/{lane.windows}",
+        f"{lane.windows_done}/{lane.windows}" if lane.windows else "-",
         lane.seconds,
         lane.events_per_second,
         human_seconds(lag),
