@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 
 def main() -> None:
     """The console script `shipper`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A report of `watch` is there when the pass has ended, also for a reader at the other end of a pipe.
+        sys.stdout.reconfigure(line_buffering=True)
     sys.exit(_run(sys.argv[1:]))
 
 

@@ -30,8 +30,9 @@ Shipper = Callable[..., Result]
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without any setting of ours or of OpenAI's SDK."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("SHIPPER_", "OPENAI_"))}
+    """This process's environment without any setting of ours, of OpenAI's SDK, or of how Python buffers."""
+    ours = ("SHIPPER_", "OPENAI_", "PYTHONUNBUFFERED")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 @pytest.fixture

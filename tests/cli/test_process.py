@@ -128,7 +128,8 @@ async def test_sigterm_ends_watch_cleanly(quick: Simulator, embedded_url: str) -
     env = environment(quick, embedded_url, SHIPPER_LOOKBACK="1d")
     process = await start(env, "watch", "--interval", "1h", "--json")
     assert process.stdout is not None
-    report = json.loads(await process.stdout.readline())
+    async with asyncio.timeout(60):
+        report = json.loads(await process.stdout.readline())
     assert report["command"] == "watch"
     process.terminate()
     _, err = await process.communicate()
