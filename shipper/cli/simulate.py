@@ -91,5 +91,8 @@ def _print_summary(summary: Summary, directory: Path) -> None:
 
 
 def _program() -> str:
-    """How this program was called, so that what is printed can be pasted."""
-    return "shipper" if shutil.which("shipper") else sys.argv[0]
+    """How to call this program from the folder one is in, so that what is printed can be pasted."""
+    program = Path(sys.argv[0]).absolute()
+    if program.is_relative_to(Path.cwd()):
+        return str(program.relative_to(Path.cwd()))
+    return "shipper" if shutil.which("shipper") else str(program)
