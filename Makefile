@@ -22,6 +22,7 @@ help: ## Say what there is
 
 demo: $(READY) ## Ship 30 days of a simulated organization into an embedded ClickHouse, and show them
 	@$(BIN)/shipper demo
+	@printf '\nIn this folder, shipper is %s/shipper.\n' $(BIN)
 
 test: $(READY) ## Run the tests
 	$(BIN)/pytest
