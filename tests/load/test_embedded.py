@@ -96,8 +96,10 @@ async def test_without_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not (tmp_path / "data").exists()
 
 
-async def test_a_directory_in_use_is_waited_for_and_then_named(tmp_path: Path) -> None:
-    """The wait is as long as was asked for, and the error says which directory and which process."""
+async def test_a_directory_in_use_is_waited_for_and_then_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The wait is as long as was asked for, the error says which directory and which process, the engine is silent."""
     process = holder(tmp_path)
     pauses: list[float] = []
 
@@ -112,6 +114,7 @@ async def test_a_directory_in_use_is_waited_for_and_then_named(tmp_path: Path) -
     assert str(caught.value) == f"{tmp_path} is in use by another process (pid {process.pid})"
     assert (int(caught.value.exit_code), caught.value.transient) == (75, True)
     assert sum(pauses) == pytest.approx(1.0)
+    assert capfd.readouterr() == ("", "")
 
 
 async def test_a_directory_let_go_in_time_is_opened(tmp_path: Path) -> None:

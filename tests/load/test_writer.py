@@ -80,6 +80,18 @@ async def test_a_window_without_events_is_covered(database: Database) -> None:
     assert (await covered(database), counted(window)) == ([HOUR], (0, 0, 0))
 
 
+async def test_a_window_with_rows_elsewhere_is_not_covered(database: Database) -> None:
+    """As long as one of its events has no acknowledgement, from wherever, the ledger waits."""
+    batch, window = writer(database), delivery(HOUR)
+    window.owed = 1
+    await batch.drained(window, NOON)
+    await batch.flush()
+    assert (await covered(database), window.report.windows_done) == ([], 0)
+    window.owed = 0
+    await batch.flush()
+    assert (await covered(database), window.report.windows_done) == ([HOUR], 1)
+
+
 async def test_an_archive_is_never_coverage(database: Database) -> None:
     """A file says nothing about what else happened in its time."""
     batch, archive = writer(database), delivery(None, lane=Lane.ARCHIVE)
