@@ -44,7 +44,7 @@ format: $(READY) ## Format, and mend what lint can mend
 	$(BIN)/ruff check --fix .
 
 lock: ## Lock the dependencies again (needs uv)
-	uv lock --default-index https://pypi.org/simple
+	uv lock
 
 clean: ## Remove what was made here, the shipped data aside
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* build dist

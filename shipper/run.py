@@ -61,12 +61,9 @@ class Run:
     @property
     def hopeless(self) -> bool:
         """Whether every source failed in a way that does not pass by itself."""
-        failed = {(lane.source, lane.status) for lane in self.report.lanes}
-        return (
-            bool(self.errors)
-            and not any(error.transient for error in self.errors)
-            and all(status == "failed" for _, status in failed)
-        )
+        sources = {lane.source for lane in self.report.lanes}
+        failed = {lane.source for lane in self.report.lanes if lane.status == "failed"}
+        return bool(self.errors) and failed == sources and not any(error.transient for error in self.errors)
 
     async def read_sources(self) -> None:
         """Read every source once: its gaps, its overlap and, once a day, its re-sweep."""

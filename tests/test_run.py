@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 import shipper.pipeline
@@ -29,7 +30,7 @@ from shipper.load.clickhouse import Database
 from shipper.load.ledger import Ledger
 from shipper.model import Lane, Window
 from shipper.run import Run, open_run, watch
-from shipper.simulator import Misbehaviour, Organization, Simulator
+from shipper.simulator import RESTRICTED_KEY, Misbehaviour, Organization, Simulator
 from tests.organizations import DAY, NOW, ship_settings, shipped, source_settings, truth
 
 Make = Callable[..., Run]
@@ -374,6 +375,24 @@ async def test_watch_goes_on_after_an_outage_and_ends_when_asked() -> None:
         assert await watch(one_pass, 0, stop) is ExitCode.OK
     assert passes == 3
     assert [entry["error"] for entry in logs] == ["out of reach"] * 3
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_watch_ends_when_every_source_is_refused(
+    embedded_url: str, organization: Organization, status: int
+) -> None:
+    """Also when the tenant lane was refused first, as with a key that lacks the scope."""
+    async with Simulator(organization, clock=lambda: NOW) as simulator:
+        key = RESTRICTED_KEY if status == 403 else "sk-admin-wrong"
+        settings = ship_settings(embedded_url, lookback="1d")
+        settings = settings.model_copy(update={"sources": (source_settings(simulator, admin_key=SecretStr(key)),)})
+
+        async def one_pass() -> Run:
+            async with open_run(settings, "watch", asyncio.Event()) as run:
+                await run.read_sources()
+                return run
+
+        assert await watch(one_pass, 0, asyncio.Event()) is ExitCode.NOPERM
 
 
 async def test_watch_ends_on_what_will_not_pass() -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shipper.errors import ShipperError
+from shipper.model import Lane
 from shipper.telemetry import LaneReport, RunReport
 
 # Wide enough that a table written to a file or a pipe is never folded.
@@ -71,8 +72,11 @@ def print_report(report: RunReport, *, as_json: bool) -> None:
     print(f"received {received:,} = inserted {inserted:,} + already there {there:,} + dead-lettered {dead:,}", end="")
     open_events = received - inserted - there - dead
     print(f"  (and {open_events:,} not acknowledged: they are read again)" if open_events else "")
-    if not received and not report.total("windows"):
-        print("Nothing to read: the ledger has all of it. --resweep reads it again.")
+    if not received and all(lane.status == "ok" for lane in report.lanes):
+        if any(lane.lane is Lane.ARCHIVE for lane in report.lanes):
+            print("The archive holds no events.")
+        elif not report.total("windows"):
+            print("Nothing to read: the ledger has all of it. --resweep reads it again.")
 
 
 def _lane(lane: LaneReport, now: float) -> list[object]:

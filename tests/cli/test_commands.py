@@ -74,6 +74,7 @@ def test_a_run_without_a_key_is_78_and_says_where_one_comes_from(shipper: Shippe
     assert result.code == 78
     assert "no admin key for source 'openai'" in result.err
     assert "OPENAI_ADMIN_KEY_FILE" in result.err
+    assert "Nothing to read" not in result.out
 
 
 def test_a_refused_key_is_77_and_is_not_shown(shipper: Shipper, organization: dict[str, str]) -> None:
@@ -139,6 +140,13 @@ def test_replay_reads_files_and_standard_input(
     assert (second["received"], second["inserted"], second["already_there"]) == (2, 0, 2)
     rows = orjson.loads(shipper("query", "SELECT eventID, rawLog FROM openai_audit_logs", "--json").out)
     assert rows == [{"eventID": "a1", "rawLog": raw.splitlines()[0].decode()}]
+
+
+def test_replay_of_an_empty_file_says_that_it_is_empty(shipper: Shipper, tmp_path: Path) -> None:
+    (tmp_path / "empty.ndjson").touch()
+    result = shipper("replay", "empty.ndjson")
+    assert result.code == 0
+    assert result.out.endswith("The archive holds no events.\n")
 
 
 def test_replay_of_what_is_no_archive_is_65(shipper: Shipper, tmp_path: Path) -> None:
