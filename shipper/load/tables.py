@@ -62,13 +62,26 @@ DEAD_LETTERS = Table(
     ("String", "String", "String", "String", "DateTime", "String", "String", "String", "String"),
 )
 
+RESOLVED = Table(
+    "openai_audit_dead_letters_resolved",
+    ("workspaceID", "sourceID", "id", "resolvedAt", "runID"),
+    ("String", "String", "String", "DateTime", "String"),
+)
+
+# Without the two times, which the server fills in.
+LEASES = Table(
+    "openai_audit_leases",
+    ("workspaceID", "sourceID", "claimID", "runID", "process", "host", "pid", "lasts", "released"),
+    ("String", "String", "String", "String", "String", "String", "UInt32", "UInt32", "Bool"),
+)
+
 MIGRATIONS = Table(
     "openai_audit_migrations",
     ("version", "name", "checksum", "appliedAt"),
     ("UInt32", "String", "String", "DateTime"),
 )
 
-TABLES = (MIGRATIONS, LOGS, COVERAGE, RUNS, DEAD_LETTERS)
+TABLES = (MIGRATIONS, LOGS, COVERAGE, RUNS, DEAD_LETTERS, RESOLVED, LEASES)
 
 
 def insert_token(run_id: RunID, table: Table, ids: Iterable[str]) -> str:
