@@ -146,7 +146,15 @@ class Settings(BaseSettings):
     )
     clickhouse_password: SecretStr | None = Field(None, description="Password. Better: clickhouse_password_file.")
     clickhouse_password_file: Path | None = Field(None, description="File that holds the ClickHouse password.")
-    clickhouse_ca_file: Path | None = Field(None, description="CA certificates to trust for https, PEM.")
+    clickhouse_ca_file: Path | None = Field(
+        None, description="CA certificates to trust for https besides the system's, PEM."
+    )
+    clickhouse_client_cert_file: Path | None = Field(
+        None, description="Client certificate for ClickHouse, PEM. Without a password it is what the user logs in with."
+    )
+    clickhouse_client_key_file: Path | None = Field(
+        None, description="Private key of that certificate, PEM, when it is not in the same file."
+    )
     clickhouse_timeout: Duration = Field(timedelta(minutes=5), description="Longest wait for one ClickHouse answer.")
     auto_migrate: bool = Field(default=True, description="Apply missing migrations at the start of a run.")
 
@@ -177,7 +185,14 @@ class Settings(BaseSettings):
     proxy: str | None = Field(
         None, repr=False, description="HTTP proxy for the API. Default: HTTPS_PROXY from the environment."
     )
-    ca_file: Path | None = Field(None, description="CA certificates to trust for the API, PEM.")
+    ca_file: Path | None = Field(None, description="CA certificates to trust for the API, and no others, PEM.")
+    client_cert_file: Path | None = Field(None, description="Client certificate for the API, PEM.")
+    client_key_file: Path | None = Field(
+        None, description="Private key of that certificate, PEM, when it is not in the same file."
+    )
+    allow_plaintext: bool = Field(
+        default=False, description="Send a key or a password over plain http to a host other than this one."
+    )
     request_timeout: Duration = Field(timedelta(seconds=60), description="Longest wait for one API answer.")
     requests_per_second: float = Field(5.0, gt=0, le=100, description="Ceiling for all requests of one key.")
     retries: int = Field(6, ge=0, le=20, description="How often a failed API request or insert is tried again.")
@@ -190,6 +205,13 @@ class Settings(BaseSettings):
     )
     window: Duration = Field(timedelta(days=1), description="Longest window drained at once.")
     concurrency: int = Field(4, ge=1, le=64, description="Windows drained at the same time, per source.")
+
+    lease_ttl: Duration = Field(
+        timedelta(minutes=1), description="How long a run that vanished keeps others from its source."
+    )
+    lease_wait: Duration = Field(
+        timedelta(minutes=1), description="How long a run waits for another one of its source; then exit code 75."
+    )
 
     batch_rows: int = Field(20_000, ge=1, le=1_000_000, description="Rows per insert, at most.")
     batch_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Bytes of raw events per insert, at most.")
@@ -206,6 +228,13 @@ class Settings(BaseSettings):
     def _positive(cls, value: timedelta) -> timedelta:
         if value < timedelta(seconds=1):
             raise ValueError("must be at least 1s")
+        return value
+
+    @field_validator("lease_ttl")
+    @classmethod
+    def _renewable(cls, value: timedelta) -> timedelta:
+        if not timedelta(seconds=2) <= value <= timedelta(days=1):
+            raise ValueError("must be 2s to 1d")
         return value
 
     @field_validator("clickhouse_url")

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "shipper"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"model", "assets"}),
+    frozenset({"model", "assets", "tls"}),
     frozenset({"config", "telemetry"}),
     frozenset({"fetch", "normalize", "enrich", "load"}),
     frozenset({"pipeline", "simulator"}),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random as randomness
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.request import getproxies, proxy_bypass
@@ -24,6 +22,7 @@ from shipper.fetch.faults import Answer, Fault, answer_fault, backoff, body_faul
 from shipper.fetch.ratelimit import RateLimiter
 from shipper.fetch.scan import IncompleteJSONError
 from shipper.telemetry import logger
+from shipper.tls import client_context, is_loopback, refuse_plaintext
 
 MAX_BODY = 256 * 1024 * 1024
 _MAX_ERROR_BODY = 64 * 1024
@@ -58,7 +57,9 @@ class AdminClient:
         self._key = source.read_admin_key()
         self._organization = _organization(source)
         self._proxy = _proxy(settings.proxy, self._base_url)
-        self._ssl = _ssl(settings.ca_file)
+        if not settings.allow_plaintext:
+            _refuse_plaintext(source.id, URL(self._base_url), self._proxy)
+        self._ssl = _ssl(settings)
         self._timeout = settings.request_timeout.total_seconds()
         self._tries = settings.retries + 1
         self._ceiling = settings.retry_ceiling.total_seconds()
@@ -216,7 +217,7 @@ def _proxy(configured: str | None, base_url: str) -> URL | None:
     host = target.host or ""
     text = configured
     if not text:
-        if _is_loopback(host) or proxy_bypass(host):
+        if is_loopback(host) or proxy_bypass(host):
             return None
         text = getproxies().get(target.scheme)
     if not text:
@@ -231,17 +232,15 @@ def _proxy(configured: str | None, base_url: str) -> URL | None:
     return url
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _refuse_plaintext(source_id: str, target: URL, proxy: URL | None) -> None:
+    """Raise ConfigError when the key, or the proxy's password, would leave this machine unencrypted."""
+    first_stop = (proxy or target).host or ""
+    if target.scheme == "http" and not (is_loopback(target.host or "") and is_loopback(first_stop)):
+        refuse_plaintext("the admin key", first_stop, setting=f"base_url of source {source_id!r}")
+    if proxy is not None and proxy.scheme == "http" and proxy.password and not is_loopback(first_stop):
+        refuse_plaintext("the proxy's password", first_stop, setting="proxy")
 
 
-def _ssl(ca_file: Path | None) -> ssl.SSLContext | bool:
-    if ca_file is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=str(ca_file))
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"ca_file {ca_file}: {error.strerror or 'unreadable'}, expected PEM certificates") from None
+def _ssl(settings: Settings) -> ssl.SSLContext | bool:
+    files = (settings.ca_file, settings.client_cert_file, settings.client_key_file)
+    return client_context(*files) if any(files) else True

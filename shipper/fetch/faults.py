@@ -22,6 +22,7 @@ from yarl import URL
 
 from shipper.errors import ApiError, ApiProtocolError, ApiRefused, ApiRejected, ApiUnavailable
 from shipper.fetch.scan import IncompleteJSONError
+from shipper.tls import refusal
 
 _RETRIED = frozenset({408, 409, 429})
 _REFUSED = frozenset({401, 403})
@@ -129,10 +130,11 @@ def connection_fault(answer: Answer, error: Exception, *, key: str) -> Fault:
         message = f"{answer.request}: the proxy answered {error.status} {_phrase(error.status)}"
         return Fault(ApiUnavailable, message, hint, retry=error.status in _RETRIED or error.status >= 500)
     hint, reason, retry = _UNREACHABLE, type(error).__name__, True
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        hint = "Set ca_file to the certificates of the authority that signed it, often that of a proxy."
+    if refused := refusal(error):
+        (reason, hint), retry = refused, False
+    elif isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        hint = "Check base_url, the proxy and ca_file: the other end may not speak TLS."
         reason = f"TLS failed: {reason}"
-        retry = not isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.CertificateError)
     elif isinstance(error, TimeoutError):
         reason = "no answer in time"
     elif isinstance(error, OSError) and error.strerror:

@@ -18,6 +18,7 @@ from shipper.errors import (
     InputError,
     SchemaError,
 )
+from shipper.tls import refusal
 
 # Names as in ClickHouse's errorCodeToName(). The same call may work later:
 _TRANSIENT = {
@@ -90,12 +91,19 @@ def translate(error: Exception, address: str) -> DatabaseError:
         return SchemaError(message, hint=_SCHEMA[code], code=code)
     if code in _TRANSIENT:
         return DatabaseUnavailable(message, code=code)
-    if code is None and isinstance(error, (OperationalError, ClientError, OSError, TimeoutError)):
+    return DatabaseError(message, code=code) if code is not None else _without_code(error, address, message)
+
+
+def _without_code(error: Exception, address: str, message: str) -> DatabaseError:
+    """The error of ours where ClickHouse itself said nothing."""
+    if refused := refusal(error, prefix="clickhouse_"):
+        return DatabaseError(f"{address}: {refused.message}", hint=refused.hint)
+    if isinstance(error, (OperationalError, ClientError, OSError, TimeoutError)):
         return DatabaseUnavailable(message, hint="Is ClickHouse up, and is this its HTTP port?")
-    if code is None and type(error) is DriverDatabaseError:
+    if type(error) is DriverDatabaseError:
         # An answer without ClickHouse's code header is a proxy's or another service's.
         return DatabaseUnavailable(message, hint="Is this the HTTP port of ClickHouse? The answer has no error code.")
-    return DatabaseError(message, code=code)
+    return DatabaseError(message)
 
 
 def code_of(text: str) -> int | None:

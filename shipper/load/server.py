@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
+from clickhouse_connect.driver.httputil import check_env_proxy
 
 from shipper.config import Settings
 from shipper.errors import ConfigError
 from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, READ, json_array, json_table
 from shipper.load.faults import SERIALIZER_ERRORS, Unwritable, translated
+from shipper.tls import client_context, is_loopback, refuse_plaintext
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.asyncclient import AsyncClient
@@ -38,7 +38,16 @@ class Target:
     password: str = field(repr=False)
     settings: dict[str, str]
     ca_file: str | None
+    client_cert: str | None
+    client_key: str | None
     timeout: float
+
+    @property
+    def tls_mode(self) -> str | None:
+        """The driver's words: the certificate beside the password, or as what the user logs in with."""
+        if self.client_cert is None:
+            return None
+        return "strict" if self.password else "mutual"
 
     @property
     def address(self) -> str:
@@ -64,10 +73,15 @@ def parse(settings: Settings) -> Target:
             f"clickhouse_url may not set {reserved[0]!r}: the shipper sets it itself",
             hint="User and password come before the host, the database is the path.",
         )
-    ca_file = settings.clickhouse_ca_file
-    if ca_file is not None:
-        _check_ca(ca_file)
-    return Target(
+    ca_file, cert_file, key_file = (
+        settings.clickhouse_ca_file,
+        settings.clickhouse_client_cert_file,
+        settings.clickhouse_client_key_file,
+    )
+    if ca_file or cert_file or key_file:
+        # The driver reads them again; here their faults are told as what they are.
+        client_context(ca_file, cert_file, key_file, prefix="clickhouse_")
+    target = Target(
         interface=parts.scheme,
         host=host,
         port=port or (8443 if parts.scheme == "https" else 8123),
@@ -76,15 +90,30 @@ def parse(settings: Settings) -> Target:
         password=unquote(parts.password or ""),
         settings=extra,
         ca_file=str(ca_file) if ca_file else None,
+        client_cert=str(cert_file) if cert_file else None,
+        client_key=str(key_file) if key_file else None,
         timeout=settings.clickhouse_timeout.total_seconds(),
     )
+    _check_secrecy(target, allow_plaintext=settings.allow_plaintext)
+    return target
 
 
-def _check_ca(path: Path) -> None:
-    try:
-        ssl.create_default_context(cafile=path)
-    except OSError as error:
-        raise ConfigError(f"clickhouse_ca_file: {path} holds no certificates in PEM form that can be read") from error
+def _check_secrecy(target: Target, *, allow_plaintext: bool) -> None:
+    """Raise ConfigError when the password would leave this machine unencrypted, or a certificate would not be used."""
+    if target.interface == "http" and target.client_cert:
+        raise ConfigError("clickhouse_client_cert_file is set, and clickhouse_url is http://", hint=_EXPECTED)
+    if target.tls_mode == "mutual" and target.user is None:
+        raise ConfigError(
+            "clickhouse_url names no user, and a client certificate is to log one in",
+            hint="Expected https://user@host:8443/database.",
+        )
+    if target.interface == "https" or not target.password or allow_plaintext:
+        return
+    # The driver also sends what is meant for this machine through the environment's proxy.
+    proxied = check_env_proxy(target.interface, target.host, target.port)
+    if proxied or not is_loopback(target.host):
+        to = f"{target.host} through the proxy of the environment" if proxied else target.host
+        refuse_plaintext("the password", to, setting="clickhouse_url")
 
 
 _EXPECTED = "Expected http://user@host:8123/database or https://user@host:8443/database."
@@ -104,6 +133,9 @@ async def connect(target: Target) -> ServerDatabase:
             database=target.database,
             settings=dict(target.settings),
             ca_cert=target.ca_file,
+            client_cert=target.client_cert,
+            client_cert_key=target.client_key,
+            tls_mode=target.tls_mode,
             connect_timeout=min(_CONNECT_SECONDS, target.timeout),
             send_receive_timeout=target.timeout,
             client_name="openai-audit-shipper",

@@ -66,7 +66,7 @@ async def test_the_key_comes_from_its_file(tmp_path: Path) -> None:
 
 async def test_the_configured_proxy_takes_the_request_with_its_own_password() -> None:
     """The proxy's user and password go to the proxy; the key goes through to the API."""
-    async with serve() as proxy, client(BEHIND_PROXY, proxy=_with_password(proxy.url)) as admin:
+    async with serve() as proxy, client(BEHIND_PROXY, proxy=_with_password(proxy.url), allow_plaintext=True) as admin:
         await admin.get("x", parse=bytes)
     request = proxy.asked[0]
     assert request.headers["Host"] == "api.example.invalid"
@@ -91,7 +91,7 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
     async with serve() as proxy:
         origin = proxy.url.removesuffix("/v1")
         monkeypatch.setenv("http_proxy", origin if with_scheme else origin.removeprefix("http://"))
-        async with client(BEHIND_PROXY) as admin:
+        async with client(BEHIND_PROXY, allow_plaintext=True) as admin:
             await admin.get("x", parse=bytes)
     assert [request.headers["Host"] for request in proxy.asked] == ["api.example.invalid"]
 
@@ -147,7 +147,7 @@ async def test_a_proxy_out_of_reach_is_said_without_its_password() -> None:
     """Only the operating system's error is chained."""
     async with serve() as proxy:
         pass
-    async with client(BEHIND_PROXY, proxy=_with_password(proxy.url), retries=0) as admin:
+    async with client(BEHIND_PROXY, proxy=_with_password(proxy.url), retries=0, allow_plaintext=True) as admin:
         with pytest.raises(ApiUnavailable) as caught:
             await admin.get("x", parse=bytes)
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value.__cause__)
