@@ -14,6 +14,8 @@
     │   ├── DatabaseBusy        75  transient: another process holds the embedded database's directory
     │   ├── DatabaseRefused     77  ClickHouse refused the user or the user's rights
     │   └── SchemaError         78  the database's schema is not the one this version needs
+    ├── LeaseHeld               75  transient: another run writes the source, for longer than this one waits
+    ├── LeaseLost               75  transient: the lease of a source was not renewed in time, so that the run stopped
     ├── Interrupted             75  transient: stopped by a signal; what was committed is kept
     └── AccountingError         70  received is not inserted + already there + dead-lettered
 
@@ -117,6 +119,16 @@ class DatabaseRefused(DatabaseError):
 
 class SchemaError(DatabaseError):
     exit_code = ExitCode.CONFIG
+
+
+class LeaseHeld(ShipperError):
+    exit_code = ExitCode.TEMPFAIL
+    transient = True
+
+
+class LeaseLost(ShipperError):
+    exit_code = ExitCode.TEMPFAIL
+    transient = True
 
 
 class Interrupted(ShipperError):
