@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shipper.config import Settings, SourceSettings
 from shipper.enrich import open_enricher
 from shipper.errors import ApiRefused, ApiRejected, DatabaseRefused, ExitCode, ShipperError
-from shipper.fetch.audit_logs import probe
+from shipper.fetch.audit_logs import SWITCHED_ON, probe
 from shipper.fetch.client import AdminClient
 from shipper.fetch.ratelimit import RateLimiter
 from shipper.load import schema
@@ -105,9 +105,7 @@ async def _source(source: SourceSettings, settings: Settings) -> AsyncIterator[A
         async with AdminClient(source, settings, limiter=RateLimiter(settings.requests_per_second)) as client:
             newest = await probe(client, Lane.ORGANIZATION)
             detail = "the key may read the audit log" if newest.events else "the key works, but no event came back"
-            fix = (
-                "" if newest.events else "Is audit logging on? Organization settings > Data controls > Data retention."
-            )
+            fix = "" if newest.events else SWITCHED_ON
             yield Answer(subject, ok=True, detail=detail, fix=fix)
             if source.tenant_lane:
                 yield await _tenant(subject, client)

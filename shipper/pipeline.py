@@ -52,7 +52,7 @@ async def ship(feeds: Sequence[Feed], enricher: Enricher, writer: Writer, stop: 
     queue: asyncio.Queue[Arrival | None] = asyncio.Queue(maxsize=2 * len(feeds))
     try:
         async with asyncio.TaskGroup() as stages:
-            stopper = stages.create_task(_raise_when(stop))
+            stopper = stages.create_task(raise_when(stop))
             loader = stages.create_task(_load(queue, enricher, writer))
             async with asyncio.TaskGroup() as feeding:
                 for feed in feeds:
@@ -97,6 +97,12 @@ async def archives(paths: Iterable[Path | None], delivery: Delivery, clock: Cloc
     yield Arrival(delivery, None, begun)
 
 
+async def letters(chosen: Sequence[tuple[Delivery, bytes]], clock: Clock) -> Feed:
+    """Read dead letters once more, each with a delivery of its own, so that it shows which became a row."""
+    for delivery, raw in chosen:
+        yield Arrival(delivery, Page((raw,)), int(clock()))
+
+
 async def _fill(queue: asyncio.Queue[Arrival | None], feed: Feed) -> None:
     """Move arrivals onto the queue. What arrives is counted here, what is acknowledged in the writer."""
     async with aclosing(feed):
@@ -122,6 +128,7 @@ async def _load(queue: asyncio.Queue[Arrival | None], enricher: Enricher, writer
             await writer.drained(arrival.delivery, arrival.at)
             continue
         rows, dead_letters = _normalize(arrival, arrival.page)
+        await enricher.refresh()
         enricher.enrich(rows)
         report = arrival.delivery.report
         report.newest = max([report.newest, *(row.eventTime for row in rows)])
@@ -141,7 +148,8 @@ def _normalize(arrival: Arrival, page: Page) -> tuple[list[Row], list[DeadLetter
     return rows, dead_letters
 
 
-async def _raise_when(stop: asyncio.Event) -> None:
+async def raise_when(stop: asyncio.Event) -> None:
+    """Wait for `stop`, then raise Interrupted."""
     await stop.wait()
     raise Interrupted("stopped before the end", hint="What was acknowledged is kept; run it again for the rest.")
 

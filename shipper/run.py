@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 from shipper.config import Settings, SourceSettings
 from shipper.enrich import Enricher, open_enricher
 from shipper.errors import ExitCode, Interrupted, SchemaError, ShipperError
+from shipper.fetch.audit_logs import SWITCHED_ON
 from shipper.fetch.client import AdminClient
 from shipper.fetch.ratelimit import RateLimiter
 from shipper.fetch.windows import Coverage, Schedule, midnight, plan_backfill, plan_run
-from shipper.load import runs, schema
+from shipper.load import dead_letters, runs, schema
 from shipper.load.clickhouse import Database, connect
+from shipper.load.lease import Lease, Terms
 from shipper.load.ledger import Ledger
 from shipper.load.writer import Delivery, Writer
 from shipper.model import Lane, RunID, Source, Window
-from shipper.pipeline import Feed, archives, gravity, ship, windows
+from shipper.pipeline import Feed, archives, gravity, letters, raise_when, ship, windows
 from shipper.telemetry import RunReport, logger
 
 # Sources that are read at the same time. Each has its own key and so its own rate limit.
 _SOURCES_AT_ONCE = 4
+# Dead letters replayed at once: their bytes are all in memory.
+_LETTERS_AT_ONCE = 200
 
 Planner = Callable[[Ledger, Lane], Awaitable[list[Window]]]
 
@@ -33,6 +38,9 @@ Planner = Callable[[Ledger, Lane], Awaitable[list[Window]]]
 @dataclass(slots=True)
 class Run:
     """A pass over sources. A source that fails does not stop the others: its error is kept in `errors`.
+
+    Each source is read under its lease, so that no other run writes it meanwhile. `hints` are for whoever reads the
+    report; `resolved` counts the dead letters that this run found to be rows now.
 
     `stop` ends the pass early. What was acknowledged by then is kept; the next run reads the rest.
     """
@@ -44,6 +52,8 @@ class Run:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     clock: Callable[[], float] = time.time
     errors: list[ShipperError] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+    resolved: int = 0
     report: RunReport = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,34 +90,83 @@ class Run:
 
         await self._read(self.settings.all_sources(), plan)
 
-    async def backfill(self, wanted: Window, sources: Sequence[SourceSettings], *, resweep: bool = False) -> None:
-        """Read of `wanted` what the ledger lacks, or all of it again when `resweep`."""
+    async def backfill(
+        self, wanted: Window, sources: Sequence[SourceSettings], *, resweep: bool = False, force: bool = False
+    ) -> None:
+        """Read of `wanted` what the ledger lacks, or all of it again when `resweep`.
+
+        `force` reads all of it again too, and writes the rows that are there once more.
+        """
         size = Schedule.from_settings(self.settings).window
 
         async def plan(ledger: Ledger, lane: Lane) -> list[Window]:
-            return plan_backfill(wanted, [] if resweep else await ledger.covered(lane), size)
+            return plan_backfill(wanted, [] if resweep or force else await ledger.covered(lane), size)
 
-        await self._read(sources, plan)
+        await self._read(sources, plan, force=force)
 
-    async def replay(self, paths: Sequence[Path | None], source: Source) -> None:
-        """Read NDJSON archives (None is standard input) through the same stages."""
-        delivery = Delivery(source, Lane.ARCHIVE, None, self.report.lane(source, Lane.ARCHIVE))
-        await self._guard(source, self._ship(source, [archives(paths, delivery, self.clock)]))
+    async def replay(self, paths: Sequence[Path | None], source: Source, *, force: bool = False) -> None:
+        """Read NDJSON archives (None is standard input) through the same stages; `force` as in `backfill`."""
+
+        async def work(database: Database) -> None:
+            delivery = Delivery(source, Lane.ARCHIVE, None, self.report.lane(source, Lane.ARCHIVE))
+            await self._ship(database, source, [archives(paths, delivery, self.clock)], force=force)
+
+        await self._guard(source, self._leased(source, work))
         await self._finish()
 
-    async def _read(self, sources: Sequence[SourceSettings], planner: Planner) -> None:
+    async def replay_letters(self, ids: Mapping[Source, Sequence[tuple[Lane, str]]]) -> None:
+        """Send dead letters of some sources through the same stages again. Those that become rows are resolved."""
+        for source, its_ids in ids.items():
+            await self._guard(source, self._leased(source, partial(self._replay_letters, source, its_ids)))
+        await self._finish()
+
+    async def _replay_letters(self, source: Source, ids: Sequence[tuple[Lane, str]], database: Database) -> None:
+        for start in range(0, len(ids), _LETTERS_AT_ONCE):
+            chosen = ids[start : start + _LETTERS_AT_ONCE]
+            bytes_of = await dead_letters.read(database, source, [letter_id for _, letter_id in chosen])
+            deliveries = {
+                letter_id: Delivery(source, lane, None, self.report.lane(source, lane))
+                for lane, letter_id in chosen
+                if letter_id in bytes_of
+            }
+            read = [(delivery, bytes_of[letter_id]) for letter_id, delivery in deliveries.items()]
+            await self._ship(database, source, [letters(read, self.clock)])
+            resolved = [letter_id for letter_id, delivery in deliveries.items() if delivery.rows]
+            await dead_letters.resolve(database, self.report.run_id, source, resolved, int(self.clock()))
+            self.resolved += len(resolved)
+
+    async def _read(self, sources: Sequence[SourceSettings], planner: Planner, *, force: bool = False) -> None:
         gate = asyncio.Semaphore(_SOURCES_AT_ONCE)
 
         async def read(source: SourceSettings) -> None:
             async with gate:
-                await self._guard(source.source, self._read_source(source, planner))
+                work = partial(self._read_source, source, planner, force=force)
+                await self._guard(source.source, self._leased(source.source, work))
 
         async with asyncio.TaskGroup() as group:
             for source in sources:
                 group.create_task(read(source))
         await self._finish()
 
-    async def _read_source(self, settings: SourceSettings, planner: Planner) -> None:
+    async def _leased(self, source: Source, work: Callable[[Database], Awaitable[None]]) -> None:
+        """Do the work under the lease of the source, with a database that writes only as long as it is held."""
+        terms = Terms(
+            ttl=self.settings.lease_ttl.total_seconds(),
+            wait=self.settings.lease_wait.total_seconds(),
+            alone=self.settings.clickhouse_url.startswith("chdb:"),
+        )
+        async with Lease(self.database, source, self.report.run_id, terms).held(self._pause) as database:
+            await work(database)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless asked to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await raise_when(self.stop)
+
+    async def _read_source(
+        self, settings: SourceSettings, planner: Planner, database: Database, *, force: bool
+    ) -> None:
         source = settings.source
         limiter = RateLimiter(self.settings.requests_per_second)
         clients: dict[Lane, AdminClient] = {}
@@ -116,29 +175,31 @@ class Run:
             for lane in (Lane.ORGANIZATION, Lane.TENANT) if settings.tenant_lane else (Lane.ORGANIZATION,):
                 report = self.report.lane(source, lane)
                 clients[lane] = await stack.enter_async_context(AdminClient(settings, self.settings, limiter=limiter))
-                planned = await planner(Ledger(self.database, source), lane)
+                planned = await planner(Ledger(database, source), lane)
                 report.windows = len(planned)
                 deliveries += [Delivery(source, lane, window, report) for window in planned]
             # Newest first over both lanes, so that the freshest events land first.
             work = iter(sorted(deliveries, key=lambda delivery: delivery.window or Window(0, 0), reverse=True))
             feeds = [windows(work, clients, self.clock) for _ in range(self.settings.concurrency)]
             try:
-                await self._ship(source, feeds)
+                await self._ship(database, source, feeds, force=force)
             finally:
                 for lane, client in clients.items():
                     self.report.lane(source, lane).retries = client.retries
         if settings.tenant_lane:
             await self._tell_refusal_once(source)
+        await self._tell_silence_daily(source)
 
-    async def _ship(self, source: Source, feeds: Sequence[Feed]) -> None:
+    async def _ship(self, database: Database, source: Source, feeds: Sequence[Feed], *, force: bool = False) -> None:
         writer = Writer(
-            self.database,
-            Ledger(self.database, source),
+            database,
+            Ledger(database, source),
             self.report.run_id,
             rows=self.settings.batch_rows,
             bytes=self.settings.batch_bytes,
             age=self.settings.batch_age.total_seconds(),
             clock=asyncio.get_running_loop().time,
+            force=force,
         )
         await ship(feeds, self.enricher, writer, self.stop)
 
@@ -152,6 +213,16 @@ class Run:
                 reason=report.error,
                 hint="Set tenant_lane to false to stop asking.",
             )
+
+    async def _tell_silence_daily(self, source: Source) -> None:
+        """Say that an organization has never returned an event, which is what switched-off audit logging looks like."""
+        lanes = [lane for lane in self.report.lanes if lane.source == source]
+        if any(lane.received for lane in lanes) or not any(lane.windows_done for lane in lanes):
+            return
+        if await runs.silent_so_far(self.database, source, told_since=midnight(int(self.clock()))):
+            told = f"{source.source_id} has never returned an event. {SWITCHED_ON}"
+            self.hints.append(told)
+            logger().warning("no event ever returned", source=source.source_id, hint=SWITCHED_ON)
 
     async def _guard(self, source: Source, work: Awaitable[None]) -> None:
         """Do one source's work; keep its failure, whatever it is, from the other sources."""

@@ -13,6 +13,9 @@ PATH = "organization/audit_logs"
 # The largest page the API gives.
 PAGE_LIMIT = 100
 
+# What to ask where no event ever comes: the API answers with an empty list then, not with an error.
+SWITCHED_ON = "Is audit logging on? Organization settings > Data controls > Data retention."
+
 _LANE_PARAMETERS: dict[Lane, tuple[tuple[str, str], ...]] = {
     Lane.ORGANIZATION: (),
     Lane.TENANT: (("tenant_only", "true"),),

@@ -1,4 +1,7 @@
-"""Dead letters: bytes that could not be a row, kept with the reason, each once."""
+"""Dead letters: bytes that could not be a row, kept with the reason, each once.
+
+A letter is never changed or deleted. That its event has become a row since is a fact of its own, in a table of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shipper.load.clickhouse import Database
-from shipper.load.tables import DEAD_LETTERS, insert_token
-from shipper.model import DeadLetter, Lane, Row, RunID, Source
+from shipper.load.tables import DEAD_LETTERS, RESOLVED, insert_token
+from shipper.model import DeadLetter, Lane, Row, RunID, Source, SourceID, WorkspaceID
 
 UNWRITABLE = "unwritable"
 
@@ -32,6 +35,34 @@ class Letter:
     def of(cls, letter: DeadLetter) -> Letter:
         event = letter.event
         return cls(event.lane, _digest(event.raw), event.received_at, letter.reason, letter.detail, event.raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A letter in the list: without its bytes, but with their number. `resolved_at` is 0 for one that is still open.
+
+    The retention of its source is not known here.
+    """
+
+    source: Source
+    lane: Lane
+    id: str
+    received_at: int
+    reason: str
+    detail: str
+    size: int
+    resolved_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which letters: every condition that is not empty holds. `id` is an id or its beginning."""
+
+    source_id: str = ""
+    reason: str = ""
+    id: str = ""
+    resolved: bool = False
+    """Also those that are resolved."""
 
 
 def unwritable(row: Row, lane: Lane) -> Letter:
@@ -81,6 +112,69 @@ async def _known(database: Database, letters: Sequence[tuple[Source, Letter]]) -
             )
             known |= {(workspace, source_id, one) for one in found}
     return known
+
+
+_CHOSEN = """
+FROM openai_audit_dead_letters AS letter
+LEFT JOIN openai_audit_dead_letters_resolved AS done USING (workspaceID, sourceID, id)
+WHERE ({source:String} = '' OR sourceID = {source:String}) AND ({reason:String} = '' OR reason = {reason:String})
+    AND startsWith(id, {id:String}) AND ({resolved:Bool} OR resolvedAt = 0)
+"""
+
+
+async def count(database: Database, chosen: Filter) -> int:
+    """How many letters there are."""
+    [(number,)] = await database.query(f"SELECT count() {_CHOSEN}", _parameters(chosen))
+    return int(number)
+
+
+async def entries(database: Database, chosen: Filter, *, limit: int | None = None) -> list[Entry]:
+    """The letters, the newest first; all of them without a limit."""
+    rows = await database.query(
+        "SELECT workspaceID, sourceID, lane, id, toUnixTimestamp(receivedAt) AS at, reason, detail, length(raw),"
+        f" toUnixTimestamp(resolvedAt) {_CHOSEN} ORDER BY at DESC, workspaceID, sourceID, id"
+        + (f" LIMIT {limit:d}" if limit is not None else ""),
+        _parameters(chosen),
+    )
+    return [
+        Entry(Source(WorkspaceID(workspace), SourceID(source)), Lane(lane), *rest)
+        for workspace, source, lane, *rest in rows
+    ]
+
+
+async def read(database: Database, source: Source, ids: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of these letters of a source, by id. Give few: they are all held in memory."""
+    rows = await database.query(
+        "SELECT id, hex(raw) FROM openai_audit_dead_letters"
+        " WHERE workspaceID = {workspace:String} AND sourceID = {source:String} AND id IN {ids:Array(String)}",
+        {"workspace": source.workspace_id, "source": source.source_id, "ids": list(ids)},
+    )
+    return {id_: bytes.fromhex(raw) for id_, raw in rows}
+
+
+async def resolve(database: Database, run_id: RunID, source: Source, ids: Sequence[str], now: int) -> None:
+    """Write down that the events of these letters are rows now. Only after the table has acknowledged them."""
+    if not ids:
+        return
+    size = len(ids)
+    data: list[list[object]] = [
+        [source.workspace_id] * size,
+        [source.source_id] * size,
+        list(ids),
+        [now] * size,
+        [run_id] * size,
+    ]
+    token = insert_token(run_id, RESOLVED, (source.workspace_id, source.source_id, *ids))
+    await database.insert(RESOLVED.name, RESOLVED.columns, RESOLVED.types, data, token=token)
+
+
+def _parameters(chosen: Filter) -> dict[str, object]:
+    return {
+        "source": chosen.source_id,
+        "reason": chosen.reason,
+        "id": chosen.id,
+        "resolved": chosen.resolved,
+    }
 
 
 def _digest(raw: bytes) -> str:

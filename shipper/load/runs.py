@@ -41,3 +41,22 @@ async def last_status(database: Database, source: Source, lane: Lane) -> str:
         {"workspace": source.workspace_id, "source": source.source_id, "lane": str(lane)},
     )
     return str(rows[0][0]) if rows else ""
+
+
+async def silent_so_far(database: Database, source: Source, *, told_since: int) -> bool:
+    """Whether the API has never returned an event of this source, and no run that ended at `told_since` or later
+    has read it whole and found that out already. Asked before the run that wants to know is recorded.
+    """
+    of = {"workspace": source.workspace_id, "source": source.source_id}
+    [(received, told)] = await database.query(
+        "SELECT sum(received), countIf(status = 'ok' AND windows > 0 AND finishedAt >= toDateTime({since:UInt32}))"
+        " FROM openai_audit_runs"
+        " WHERE workspaceID = {workspace:String} AND sourceID = {source:String} AND lane != 'archive'",
+        {**of, "since": told_since},
+    )
+    if received or told:
+        return False
+    return not await database.query(
+        "SELECT 1 FROM openai_audit_logs WHERE workspaceID = {workspace:String} AND sourceID = {source:String} LIMIT 1",
+        of,
+    )

@@ -99,9 +99,12 @@ async def _rows(database: Database, source: Source) -> dict[str, tuple[int, int]
 
 
 async def _dead_letters(database: Database, source: Source) -> dict[str, int]:
+    """Letters that have not become rows since, by lane."""
     rows = await database.query(
         "SELECT lane, count() FROM openai_audit_dead_letters"
-        " WHERE workspaceID = {workspace:String} AND sourceID = {source:String} GROUP BY lane",
+        " WHERE workspaceID = {workspace:String} AND sourceID = {source:String} AND id NOT IN ("
+        " SELECT id FROM openai_audit_dead_letters_resolved"
+        " WHERE workspaceID = {workspace:String} AND sourceID = {source:String}) GROUP BY lane",
         _of(source),
     )
     return dict(rows)

@@ -33,7 +33,8 @@ _ALL_POISONOUS = 100
 class Delivery:
     """What one window, or one archive, owes to the table.
 
-    `owed` events are waiting for their acknowledgement; `events` have it. `drained_at` is set when no more will come.
+    `owed` events are waiting for their acknowledgement; `events` have it, `rows` of them as rows of the table.
+    `drained_at` is set when no more will come.
     """
 
     source: Source
@@ -42,6 +43,7 @@ class Delivery:
     report: LaneReport
     owed: int = 0
     events: int = 0
+    rows: int = 0
     drained_at: int | None = None
 
 
@@ -53,6 +55,8 @@ class _Entry:
 
 class Writer:
     """Collects rows and writes them in batches of at most `rows` rows, `bytes` bytes of raw events, `age` seconds.
+
+    With `force` the rows that the table already has are written again, and the new ones take their places once merged.
 
     Every method may raise DatabaseError; what was not acknowledged is still in the batch then, and a later flush tries
     it again. Calls at the same time wait for each other: a slow table slows down who reads.
@@ -68,6 +72,7 @@ class Writer:
         bytes: int,  # noqa: A002 - named as the setting
         age: float,
         clock: Callable[[], float],
+        force: bool = False,
     ) -> None:
         self._database = database
         self._ledger = ledger
@@ -76,6 +81,7 @@ class Writer:
         self._max_bytes = bytes
         self._age = age
         self._clock = clock
+        self._force = force
         self._entries: list[_Entry] = []
         self._letters: list[tuple[Delivery, Letter]] = []
         self._drained: list[Delivery] = []
@@ -126,7 +132,7 @@ class Writer:
         """Insert what the table lacks, one insert per group of partitions; settle each group once acknowledged."""
         for entries in _groups(self._entries):
             new, known = _first_of_each(entries)
-            there = await self._present([entry.row for entry in new])
+            there = set() if self._force else await self._present([entry.row for entry in new])
             missing = [entry for entry in new if _key(entry.row) not in there]
             poisonous = await self._insert(missing)
             # From here to the end of the loop's body nothing waits: a cancellation cannot come between.
@@ -136,9 +142,11 @@ class Writer:
             for entry in missing:
                 if id(entry) not in bad:
                     entry.delivery.report.inserted += 1
+                    entry.delivery.rows += 1
                     _acknowledge(entry.delivery)
             for entry in [*known, *(entry for entry in new if _key(entry.row) in there)]:
                 entry.delivery.report.already_there += 1
+                entry.delivery.rows += 1
                 _acknowledge(entry.delivery)
             done = {id(entry) for entry in entries}
             self._entries = [entry for entry in self._entries if id(entry) not in done]
