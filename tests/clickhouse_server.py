@@ -28,6 +28,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pytest
 
@@ -63,25 +65,78 @@ def free_port() -> int:
         return port
 
 
-@contextmanager
-def running_server(directory: Path, *options: str) -> Iterator[str]:
-    """Start a server of our own with its data in `directory`; gives its URL and ends it afterwards."""
-    port = free_port()
-    arguments = ["--path", str(directory), "--listen_host", "127.0.0.1", "--http_port", str(port), *options]
-    command = [*_command(), *arguments, "--query", _SERVE]
-    log = directory / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=directory)
-    try:
-        _wait(port, process, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
+class Server:
+    """A server of our own with its data in `directory`, on one port for life. It can be killed and started again.
+
+    All methods block. Starting is left out of the constructor, so that `with Server(…) as server:` ends what it began.
+    """
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._directory = directory
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, on the data that is there, and return when it answers."""
+        arguments = ["--path", str(self._directory), "--listen_host", "127.0.0.1", "--http_port", str(self.port)]
+        command = [*_command(), *arguments, *self._options, "--query", _SERVE]
+        log = self._directory / "server.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self._directory
+            )
+        _wait(self.port, self._process, log)
+
+    def stop(self) -> None:
+        """End it in good order; harmless when it does not run."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # A process that hangs takes no SIGTERM.
+        process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is flushed, nobody is told."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def hang(self) -> None:
+        """SIGSTOP: connections are accepted by the kernel, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """SIGCONT: everything that was sent in between is worked off."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+@contextmanager
+def running_server(directory: Path, *options: str) -> Iterator[str]:
+    """Start a server of our own with its data in `directory`; gives its URL and ends it afterwards."""
+    with Server(directory, *options) as server:
+        yield server.url
 
 
 def _command() -> list[str]:
@@ -100,8 +155,9 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             time.sleep(0.05)
         if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
             tail = log.read_text(errors="replace")[-2000:]
-            raise NoServer(f"the ClickHouse server did not come up (exit code {process.poll()}):\n{tail}")
+            raise NoServer(f"the ClickHouse server did not come up (exit code {process.wait()}):\n{tail}")
 
 
 def library() -> Path:
@@ -171,7 +227,7 @@ def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     if _GIVEN_URL:
         yield _GIVEN_URL
         return
-    _skip_where_there_is_no_way()
+    skip_where_there_is_no_way()
     with running_server(tmp_path_factory.mktemp("clickhouse")) as url:
         yield url
 
@@ -183,7 +239,7 @@ def restricted_server(tmp_path: Path) -> Iterator[str]:
     Besides `default` it has the users `loader` (password `pw`: all that a run needs, in `audit`) and `viewer`
     (password `pw`: may only read).
     """
-    _skip_where_there_is_no_way()
+    skip_where_there_is_no_way()
     (tmp_path / "users.xml").write_text(_USERS)
     config = tmp_path / "config.xml"
     config.write_text(f"<clickhouse><users_config>{tmp_path / 'users.xml'}</users_config></clickhouse>")
@@ -193,7 +249,7 @@ def restricted_server(tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def _skip_where_there_is_no_way() -> None:
+def skip_where_there_is_no_way() -> None:
     if not shutil.which("clickhouse") and (sys.platform, platform.machine()) != ("linux", "x86_64"):
         pytest.skip("no ClickHouse server: set SHIPPER_TEST_CLICKHOUSE_URL or put a clickhouse binary on PATH")
 
