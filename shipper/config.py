@@ -30,6 +30,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from shipper.errors import ConfigError, UsageError
+from shipper.keystore import Entry, Keystore
+from shipper.masterkey import parse_master_key, read_master_key
 from shipper.model import MAX_TIME, Source, SourceID, WorkspaceID
 
 _DURATION = re.compile(r"(\d+)\s*([smhdw]?)")
@@ -177,6 +179,9 @@ class Settings(BaseSettings):
         validation_alias="OPENAI_BASE_URL",
         description="Where the Admin API of the single source is.",
     )
+    keystore: Path | None = Field(None, description="File of `shipper sources`: more organizations, keys encrypted.")
+    master_key_file: Path | None = Field(None, description="File with the keystore's master key, mode 0600.")
+    master_key: SecretStr | None = Field(None, description="The keystore's master key (environment only).")
     workspace: str = Field("default", min_length=1, description="workspaceID of the single source.")
     source_id: str = Field("openai", min_length=1, description="sourceID of the single source.")
     tenant_lane: bool = Field(default=True, description="Read tenant-scoped events of the single source too.")
@@ -265,21 +270,54 @@ class Settings(BaseSettings):
         return (init_settings, env_settings)
 
     def all_sources(self) -> tuple[SourceSettings, ...]:
-        """The `sources` of the file, or the single source that the environment describes."""
-        if self.sources:
-            return self.sources
-        return (
-            SourceSettings(
-                id=self.source_id,
-                workspace=self.workspace,
-                admin_key=self.admin_key,
-                admin_key_file=self.admin_key_file,
-                organization=self.organization,
-                base_url=self.base_url,
-                tenant_lane=self.tenant_lane,
-                retention_days=self.retention_days,
-            ),
+        """The `sources` of the file, or the single source that the environment describes, and those of the keystore.
+
+        Without `sources` and without a key in the environment, those of the keystore alone. Reads the keystore anew at
+        each call. Raises ConfigError when it cannot be opened, is empty with nothing beside it, or names a source that
+        is named elsewhere too.
+        """
+        beside: tuple[SourceSettings, ...] = self.sources or (self._single_source(),)
+        if self.keystore is None:
+            return beside
+        if not self.sources and self.admin_key is None and self.admin_key_file is None:
+            beside = ()
+        stored = tuple(source_of(entry) for entry in self.open_keystore().entries())
+        if twice := {source.id for source in beside} & {source.id for source in stored}:
+            raise ConfigError(
+                f"the source {min(twice)!r} is in the keystore {self.keystore} and outside of it",
+                hint="Take it out of one: `shipper sources remove`, or the configuration file or the environment.",
+            )
+        if not beside and not stored:
+            raise ConfigError(f"the keystore {self.keystore} holds no source", hint="`shipper sources add` adds one.")
+        return beside + stored
+
+    def _single_source(self) -> SourceSettings:
+        return SourceSettings(
+            id=self.source_id,
+            workspace=self.workspace,
+            admin_key=self.admin_key,
+            admin_key_file=self.admin_key_file,
+            organization=self.organization,
+            base_url=self.base_url,
+            tenant_lane=self.tenant_lane,
+            retention_days=self.retention_days,
         )
+
+    def open_keystore(self) -> Keystore:
+        """The keystore with its master key, from the file when one is named. Raises ConfigError without either."""
+        if self.keystore is None:
+            raise ConfigError(
+                "no keystore is configured", hint="Say with SHIPPER_KEYSTORE, or keystore in the file, where it is."
+            )
+        if self.master_key_file is not None:
+            return Keystore(self.keystore, read_master_key(self.master_key_file))
+        if self.master_key is None:
+            raise ConfigError(
+                f"no master key for the keystore {self.keystore}",
+                hint="Set SHIPPER_MASTER_KEY_FILE to a file that holds it, or SHIPPER_MASTER_KEY. "
+                "`shipper sources new-master-key FILE` makes one.",
+            )
+        return Keystore(self.keystore, parse_master_key(self.master_key.get_secret_value(), where="SHIPPER_MASTER_KEY"))
 
     def clickhouse_url_with_password(self) -> SecretStr:
         """The URL with the password filled in. Raises ConfigError when the password file cannot be read."""
@@ -300,7 +338,7 @@ class Settings(BaseSettings):
 
 
 def _public(name: str, value: Any) -> Any:
-    if name in {"admin_key", "clickhouse_password"}:
+    if name in {"admin_key", "clickhouse_password", "master_key"}:
         return None if value is None else "<SECRET>"
     if name in {"clickhouse_url", "base_url", "proxy"} and isinstance(value, str):
         return redact_url(value)
@@ -309,6 +347,22 @@ def _public(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_public(name, inner) for inner in value]
     return value
+
+
+def entry_of(source: SourceSettings, added_at: int) -> Entry:
+    """A source as the keystore holds it."""
+    settings = source.model_dump(mode="json", exclude={"id", "workspace", "admin_key", "admin_key_file"})
+    return Entry(source.id, source.workspace, settings, added_at, source.read_admin_key())
+
+
+def source_of(entry: Entry) -> SourceSettings:
+    """A source out of the keystore. Raises ConfigError for a setting that this version does not know."""
+    try:
+        return SourceSettings(
+            **{"id": entry.id, "workspace": entry.workspace, "admin_key": entry.key, **dict(entry.settings)}
+        )
+    except ValidationError as error:
+        raise ConfigError(_explain(error, f"the keystore's source {entry.id!r}")) from None
 
 
 def redact_url(url: str) -> str:
@@ -357,6 +411,11 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     values = _read_yaml(path) if path else {}
     where = str(path) if path else "the environment"
     _refuse_unknown(values, set(Settings.model_fields), where)
+    if values.get("master_key") is not None:
+        raise ConfigError(
+            f"{where}: master_key does not belong into the configuration file",
+            hint="Name a file of its own with master_key_file, or set SHIPPER_MASTER_KEY.",
+        )
     _refuse_unknown_environment()
     values = {name: value for name, value in values.items() if not os.environ.get(environment_name(name))}
     try:
