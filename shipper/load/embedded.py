@@ -165,7 +165,8 @@ class EmbeddedDatabase:
                 reader.query("SET " + ", ".join(f"{name} = '{value}'" for name, value in PERSON.items()))
                 self._reader = reader
             return bytes(self._reader.query(sql, form).bytes() or b"")
-        except chdb.ChdbError as error:
+        except RuntimeError as error:
+            # The engine's own error is one. `chdb.ChdbError` may be another class: two packages bring chdb/__init__.py.
             text = str(error)
             raise translate(DriverDatabaseError(text, code=code_of(text)), self.address) from error
 
