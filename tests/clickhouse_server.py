@@ -181,7 +181,7 @@ def library() -> Path:
 def _fetch(scratch: Path) -> Path:
     """Download the package with npm, which checks its hash, and unpack it."""
     result = subprocess.run(
-        [*_npm(scratch), "pack", "--silent", f"{PACKAGE}@{VERSION}"],
+        [*_npm(scratch), "pack", "--loglevel=error", f"{PACKAGE}@{VERSION}"],
         cwd=scratch,
         capture_output=True,
         text=True,
