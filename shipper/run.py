@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from shipper.config import Settings, SourceSettings
 from shipper.enrich import Enricher, open_enricher
-from shipper.errors import ExitCode, Interrupted, SchemaError, ShipperError
+from shipper.errors import ExitCode, Interrupted, ShipperError
 from shipper.fetch.audit_logs import SWITCHED_ON
 from shipper.fetch.client import AdminClient
 from shipper.fetch.ratelimit import RateLimiter
@@ -39,8 +39,8 @@ Planner = Callable[[Ledger, Lane], Awaitable[list[Window]]]
 class Run:
     """A pass over sources. A source that fails does not stop the others: its error is kept in `errors`.
 
-    Each source is read under its lease, so that no other run writes it meanwhile. `hints` are for whoever reads the
-    report; `resolved` counts the dead letters that this run found to be rows now.
+    Each source is read under its lease, so that no other run writes it meanwhile. `hints` are for whoever reads
+    the report.
 
     `stop` ends the pass early. What was acknowledged by then is kept; the next run reads the rest.
     """
@@ -53,7 +53,6 @@ class Run:
     clock: Callable[[], float] = time.time
     errors: list[ShipperError] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
-    resolved: int = 0
     report: RunReport = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,7 +132,7 @@ class Run:
             await self._ship(database, source, [letters(read, self.clock)])
             resolved = [letter_id for letter_id, delivery in deliveries.items() if delivery.rows]
             await dead_letters.resolve(database, self.report.run_id, source, resolved, int(self.clock()))
-            self.resolved += len(resolved)
+            self.report.resolved += len(resolved)
 
     async def _read(self, sources: Sequence[SourceSettings], planner: Planner, *, force: bool = False) -> None:
         gate = asyncio.Semaphore(_SOURCES_AT_ONCE)
@@ -269,11 +268,8 @@ async def open_run(settings: Settings, command: str, stop: asyncio.Event) -> Asy
         if settings.auto_migrate:
             for name in await schema.apply(database):
                 logger().info("migration applied", name=name)
-        elif missing := await schema.pending(database):
-            raise SchemaError(
-                f"{database.address} lacks {len(missing)} migrations, first {missing[0]}",
-                hint="Run `shipper schema apply` with a user that may create tables.",
-            )
+        else:
+            await schema.require(database)
         yield Run(settings, database, enricher, command, stop)
 
 

@@ -38,10 +38,13 @@ class LaneView:
 
 
 async def read_status(settings: Settings) -> list[LaneView]:
-    """Every lane that the database knows anything of; empty for a database without our tables. Changes nothing."""
+    """Every lane that the database knows anything of; empty for a database without our tables. Changes nothing.
+
+    Raises SchemaError for a database that has only some of the tables of this version.
+    """
     database = await connect(settings)
     try:
-        if await schema.pending(database):
+        if not await schema.applied(database):
             return []
         states = [
             (source, state)

@@ -63,13 +63,17 @@ class LaneReport:
 
 @dataclass(slots=True)
 class RunReport:
-    """One run over all its sources: logged once, printed once, kept in the run log."""
+    """One run over all its sources: logged once, printed once, kept in the run log.
+
+    `resolved` counts the dead letters that became rows.
+    """
 
     run_id: RunID
     command: str
     started: float = field(default_factory=time.time)
     finished: float = 0.0
     lanes: list[LaneReport] = field(default_factory=list)
+    resolved: int = 0
 
     def lane(self, source: Source, lane: Lane) -> LaneReport:
         """The report of this lane, made on first use."""
@@ -106,6 +110,7 @@ class RunReport:
             "command": self.command,
             "started": round(self.started, 3),
             "finished": round(self.finished, 3),
+            "resolved": self.resolved,
             "lanes": [
                 {
                     "workspace": report.source.workspace_id,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
-from shipper.cli import look, maintain, ship, simulate
+from shipper.cli import letters, look, maintain, ship, simulate
 from shipper.cli.context import shared_options
 
 _COMMANDS = (
@@ -18,7 +20,11 @@ _COMMANDS = (
     look.query,
     simulate.simulate,
 )
-_GROUPS = {
+_GROUPS: dict[str, tuple[str, dict[str, Callable[..., int]]]] = {
+    "dead-letters": (
+        "What could not be a row: list, show, replay.",
+        {"list": letters.dead_letters_list, "show": letters.dead_letters_show, "replay": letters.dead_letters_replay},
+    ),
     "schema": (
         "The tables in ClickHouse: apply, show, diff.",
         {"apply": maintain.schema_apply, "show": maintain.schema_show, "diff": maintain.schema_diff},

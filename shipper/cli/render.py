@@ -14,6 +14,9 @@ from shipper.errors import ShipperError
 from shipper.model import Lane
 from shipper.telemetry import LaneReport, RunReport
 
+# The command that replays dead letters, as the run log has it.
+DEAD_LETTERS = "dead-letters replay"
+
 # Wide enough that a table written to a file or a pipe is never folded.
 _FILE_WIDTH = 4096
 
@@ -60,7 +63,7 @@ def _cell(value: object) -> str:
 
 
 def print_report(report: RunReport, *, as_json: bool) -> None:
-    """The run report: a row per source and lane, and the accounting in one sentence."""
+    """The run report: a row per source and lane, and the accounting in one sentence, whose sum closes."""
     if as_json:
         print_json(report.as_dict())
         return
@@ -70,9 +73,11 @@ def print_report(report: RunReport, *, as_json: bool) -> None:
     received, inserted = report.total("received"), report.total("inserted")
     there, dead = report.total("already_there"), report.total("dead_lettered")
     print(f"received {received:,} = inserted {inserted:,} + already there {there:,} + dead-lettered {dead:,}", end="")
-    open_events = received - inserted - there - dead
-    print(f"  (and {open_events:,} not acknowledged: they are read again)" if open_events else "")
-    if not received and all(lane.status == "ok" for lane in report.lanes):
+    unacknowledged = report.total("unacknowledged")
+    print(f" + not acknowledged {unacknowledged:,} (run it again)" if unacknowledged else "")
+    if report.command == DEAD_LETTERS:
+        print(f"{report.resolved:,} became rows, {received - report.resolved:,} did not.")
+    elif report.lanes and not received and all(lane.status == "ok" for lane in report.lanes):
         if any(lane.lane is Lane.ARCHIVE for lane in report.lanes):
             print("The archive holds no events.")
         elif not report.total("windows"):
@@ -106,6 +111,12 @@ def human_seconds(seconds: float | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f}{unit}"
     return f"{seconds:.0f}s"
+
+
+def print_hints(hints: Iterable[str]) -> None:
+    """What a person should look at although nothing went wrong, on standard error."""
+    for hint in hints:
+        print(f"hint:  {hint}", file=sys.stderr)
 
 
 def print_errors(errors: Iterable[ShipperError]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Work = Callable[[Run], Awaitable[None]]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the run report as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Read all of it, and replace the rows that are there by new ones.")]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only the source with this id.")]
 
 
@@ -32,7 +33,7 @@ def run(as_json: Json = False) -> int:
     that showed
     up late and, once a day, what is not settled yet. Running it twice changes nothing.
     """
-    return _ship(settings(), "run", as_json, lambda run: run.read_sources())
+    return ship(settings(), "run", as_json, lambda run: run.read_sources())
 
 
 def watch(
@@ -63,13 +64,14 @@ def backfill(
     since: Annotated[str, typer.Option(help="Start: 30d (before now), 2026-10-01 or 2026-10-01T08:00:00Z.")],
     until: Annotated[str | None, typer.Option(help="End, exclusive, in the same forms. Default: now.")] = None,
     resweep: Annotated[bool, typer.Option("--resweep", help="Also re-read what the ledger has.")] = False,
+    force: Force = False,
     source: SourceOption = None,
     as_json: Json = False,
 ) -> int:
     """Read a stretch of the past, newest first.
 
     Many windows are read at once. Only what the coverage ledger lacks is read, so a backfill that was
-    stopped goes on where it was.
+    stopped goes on where it was. Other runs of the source wait meanwhile, for `lease_wait`, and leave with 75.
     """
     from shipper.model import Window
 
@@ -80,28 +82,31 @@ def backfill(
     loaded = settings()
     sources = loaded.all_sources() if source is None else (_source(loaded, source),)
     wanted = Window(start, min(end, now))
-    return _ship(loaded, "backfill", as_json, lambda run: run.backfill(wanted, sources, resweep=resweep))
+    return ship(loaded, "backfill", as_json, lambda run: run.backfill(wanted, sources, resweep=resweep, force=force))
 
 
 def replay(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="NDJSON, plain, gzip or zstd; - is stdin.")],
+    force: Force = False,
     source: SourceOption = None,
     as_json: Json = False,
 ) -> int:
     """Ship archived events from NDJSON files.
 
     One JSON event a line, through the very same stages. Events already in the table are left alone, so a
-    replay may be repeated. No key is needed.
+    replay may be repeated. Rows that were deleted come back. No key is needed.
     """
     loaded = settings()
     paths = [None if name == "-" else Path(name) for name in files]
     chosen = (loaded.all_sources()[0] if source is None else _source(loaded, source)).source
     if source is None and len(loaded.all_sources()) > 1:
         raise UsageError("several sources are configured", hint="Say with --source whose events the files hold.")
-    return _ship(loaded, "replay", as_json, lambda run: run.replay(paths, chosen))
+    return ship(loaded, "replay", as_json, lambda run: run.replay(paths, chosen, force=force))
 
 
-def _ship(loaded: Settings, command: str, as_json: bool, work: Work) -> int:
+def ship(loaded: Settings, command: str, as_json: bool, work: Work) -> int:
+    """One run in this process: do `work`, print the report, give its exit code."""
+
     async def once(stop: asyncio.Event) -> int:
         return (await _one_pass(loaded, command, stop, as_json, work)).exit_code
 
@@ -111,13 +116,14 @@ def _ship(loaded: Settings, command: str, as_json: bool, work: Work) -> int:
 async def _one_pass(loaded: Settings, command: str, stop: asyncio.Event, as_json: bool, work: Work) -> Run:
     """Open a run, do the work under a progress display, print the report and the errors."""
     from shipper.cli.progress import progress
-    from shipper.cli.render import print_errors, print_report
+    from shipper.cli.render import print_errors, print_hints, print_report
     from shipper.run import open_run
 
     async with open_run(loaded, command, stop) as run:
         async with progress(run.report):
             await work(run)
         print_report(run.report, as_json=as_json)
+        print_hints(run.hints)
         print_errors(run.errors)
         return run
 

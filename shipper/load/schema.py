@@ -11,7 +11,7 @@ from shipper.load.diff import diff
 from shipper.load.migrations import Migration, migrations
 from shipper.load.tables import MIGRATIONS
 
-__all__ = ["apply", "diff", "pending", "show"]
+__all__ = ["applied", "apply", "diff", "pending", "require", "show"]
 
 
 def show() -> str:
@@ -29,6 +29,28 @@ async def pending(database: Database) -> list[str]:
     Raises SchemaError when an applied migration has changed since, or the database is newer than this version.
     """
     return [migration.name for migration in await _pending(database)]
+
+
+async def applied(database: Database) -> bool:
+    """Whether the database has our tables. False when it has none of them; raises SchemaError when some are missing."""
+    missing = await pending(database)
+    if len(missing) == len(migrations()):
+        return False
+    _refuse(database, missing)
+    return True
+
+
+async def require(database: Database) -> None:
+    """Raise SchemaError unless every migration has been applied."""
+    _refuse(database, await pending(database))
+
+
+def _refuse(database: Database, missing: list[str]) -> None:
+    if missing:
+        raise SchemaError(
+            f"{database.address} lacks {len(missing)} migrations, first {missing[0]}",
+            hint="Run `shipper schema apply` with a user that may create tables.",
+        )
 
 
 async def _pending(database: Database) -> list[Migration]:
