@@ -16,12 +16,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 from shipper.config import Settings
 from shipper.enrich.addresses import NetworkTable, parse_address
 from shipper.enrich.contract import DatabaseInfo
+from shipper.enrich.files import WatchedFile, look
 from shipper.enrich.rules import Field, Rule, canonical, read_rules
+from shipper.errors import ConfigError
 from shipper.model import Row
+from shipper.telemetry import logger
 
 CACHE_SIZE = 65_536
 MAX_REGEX_INPUT = 256
@@ -95,34 +99,81 @@ class FieldRules:
         return tuple(self._hits[rank] for rank in sorted(ranks)), too_long
 
 
+class WatchedList:
+    """One list file and the rules that it held when it was last readable."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        """Raises ConfigError for a file with a mistake."""
+        self.name = name
+        self.refused = 0
+        self._file = WatchedFile(path, look(path))
+        self.rules = read_rules(path)
+
+    def refresh(self) -> bool:
+        """Read the file again if it has changed; True when there are other rules now."""
+        if not self._file.changed():
+            return False
+        refusal: ConfigError | None = None
+        rules = self.rules
+        try:
+            rules = read_rules(self._file.path)
+        except ConfigError as error:
+            refusal = error
+        if not self._file.still():
+            return False  # it is being written; the next look tells
+        self._file.take()
+        if refusal is not None:
+            self.refused += 1
+            logger().warning(
+                "a changed list is not usable; the rules before it stay in use", reason=str(refusal), hint=refusal.hint
+            )
+            return False
+        self.rules = rules
+        logger().info("list replaced", list=self.name, path=str(self._file.path), rules=len(rules))
+        return True
+
+
 class Lists:
     """The enrichment. Rows share the data maps of the rules: they are to be read, not changed."""
 
     databases: tuple[DatabaseInfo, ...] = ()
 
-    def __init__(self, rules: Sequence[tuple[str, Rule]], *, cache_size: int = CACHE_SIZE) -> None:
-        """`rules` are pairs of the list's name and a rule, in the order in which hits are to be told."""
-        named = {rule.field for _, rule in rules}
-        self._fields = tuple(
-            FieldRules(field, (pair for pair in rules if pair[1].field is field), cache_size=cache_size)
-            for field in Field
-            if field in named
-        )
+    def __init__(
+        self,
+        rules: Sequence[tuple[str, Rule]],
+        *,
+        cache_size: int = CACHE_SIZE,
+        watched: Sequence[WatchedList] = (),
+    ) -> None:
+        """`rules` are pairs of the list's name and a rule, in the order in which hits are to be told.
+
+        When one of the `watched` changes, their rules take the place of all these.
+        """
+        self._cache_size = cache_size
+        self._watched = tuple(watched)
+        self._fields = _index(rules, cache_size)
+        self._lookups = 0
+        self._failed = 0
 
     @property
     def lookups(self) -> int:
-        return sum(rules.lookups for rules in self._fields)
+        return self._lookups + sum(rules.lookups for rules in self._fields)
 
     @property
     def failed(self) -> int:
-        return sum(rules.failed for rules in self._fields)
+        return self._failed + sum(rules.failed for rules in self._fields)
+
+    @property
+    def refused(self) -> int:
+        return sum(watched.refused for watched in self._watched)
 
     def enrich(self, rows: Sequence[Row]) -> None:
         """Set `enrichments`: hits by field in the order of Field, then by list, then by rule."""
+        fields = self._fields
         for row in rows:
             found: list[Hit] = []
             failed: list[str] = []
-            for rules in self._fields:
+            for rules in fields:
                 if value := rules.value_of(row):
                     hits, too_long = rules.find(value)
                     found += hits
@@ -132,6 +183,14 @@ class Lists:
             if failed:
                 row.tags = {**row.tags, FAILED_TAG: ",".join(failed)}
 
+    def refresh(self) -> None:
+        replaced = [watched.refresh() for watched in self._watched]
+        if any(replaced):
+            old = self._fields
+            self._fields = _index(_rules(self._watched), self._cache_size)
+            self._lookups += sum(rules.lookups for rules in old)
+            self._failed += sum(rules.failed for rules in old)
+
     def close(self) -> None:
         """Nothing to release."""
 
@@ -140,4 +199,18 @@ def open_lists(settings: Settings) -> Lists | None:
     """The enrichment with the configured lists, None without any. Raises ConfigError for a file with a mistake."""
     if not settings.lists:
         return None
-    return Lists([(entry.name, rule) for entry in settings.lists for rule in read_rules(entry.path)])
+    watched = [WatchedList(entry.name, entry.path) for entry in settings.lists]
+    return Lists(_rules(watched), watched=watched)
+
+
+def _rules(watched: Iterable[WatchedList]) -> list[tuple[str, Rule]]:
+    return [(one.name, rule) for one in watched for rule in one.rules]
+
+
+def _index(rules: Sequence[tuple[str, Rule]], cache_size: int) -> tuple[FieldRules, ...]:
+    named = {rule.field for _, rule in rules}
+    return tuple(
+        FieldRules(field, (pair for pair in rules if pair[1].field is field), cache_size=cache_size)
+        for field in Field
+        if field in named
+    )
