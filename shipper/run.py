@@ -258,11 +258,19 @@ class Run:
 
 
 @asynccontextmanager
-async def open_run(settings: Settings, command: str, stop: asyncio.Event) -> AsyncGenerator[Run]:
-    """Connect, bring the schema up to date (or refuse one that is not), load the enrichment, and close it all again."""
+async def open_run(
+    settings: Settings, command: str, stop: asyncio.Event, enricher: Enricher | None = None
+) -> AsyncGenerator[Run]:
+    """Connect, bring the schema up to date (or refuse one that is not), load the enrichment, and close it all again.
+
+    An `enricher` that is given takes in changed files instead, and stays open.
+    """
     async with AsyncExitStack() as stack:
-        enricher = open_enricher(settings)
-        stack.callback(enricher.close)
+        if enricher is None:
+            enricher = stack.enter_context(open_enricher(settings))
+        else:
+            await enricher.refresh()
+        enricher.tell_old(time.time())
         database = await connect(settings)
         stack.push_async_callback(database.close)
         if settings.auto_migrate:

@@ -15,6 +15,7 @@ from shipper.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from shipper.config import Settings
     from shipper.run import Run
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     Work = Callable[[Run], Awaitable[None]]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the run report as JSON.")]
-Force = Annotated[bool, typer.Option("--force", help="Read all of it, and replace the rows that are there by new ones.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Read all of it, and replace the rows that are there by new ones.")
+]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only the source with this id.")]
 
 
@@ -51,11 +54,18 @@ def watch(
     loaded, pause = settings(), _interval(interval)
 
     async def passes(stop: asyncio.Event) -> int:
+        from shipper.enrich import open_enricher
+        from shipper.run import open_run
         from shipper.run import watch as repeat
 
-        return await repeat(
-            lambda: _one_pass(loaded, "watch", stop, as_json, lambda run: run.read_sources()), pause, stop
-        )
+        with open_enricher(loaded) as enricher:
+
+            async def one() -> Run:
+                return await _one_pass(
+                    open_run(loaded, "watch", stop, enricher), as_json, lambda run: run.read_sources()
+                )
+
+            return await repeat(one, pause, stop)
 
     return until_stopped(passes)
 
@@ -108,18 +118,19 @@ def ship(loaded: Settings, command: str, as_json: bool, work: Work) -> int:
     """One run in this process: do `work`, print the report, give its exit code."""
 
     async def once(stop: asyncio.Event) -> int:
-        return (await _one_pass(loaded, command, stop, as_json, work)).exit_code
+        from shipper.run import open_run
+
+        return (await _one_pass(open_run(loaded, command, stop), as_json, work)).exit_code
 
     return until_stopped(once)
 
 
-async def _one_pass(loaded: Settings, command: str, stop: asyncio.Event, as_json: bool, work: Work) -> Run:
+async def _one_pass(opening: AbstractAsyncContextManager[Run], as_json: bool, work: Work) -> Run:
     """Open a run, do the work under a progress display, print the report and the errors."""
     from shipper.cli.progress import progress
     from shipper.cli.render import print_errors, print_hints, print_report
-    from shipper.run import open_run
 
-    async with open_run(loaded, command, stop) as run:
+    async with opening as run:
         async with progress(run.report):
             await work(run)
         print_report(run.report, as_json=as_json)
