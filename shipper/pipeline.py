@@ -128,6 +128,7 @@ async def _load(queue: asyncio.Queue[Arrival | None], enricher: Enricher, writer
             await writer.drained(arrival.delivery, arrival.at)
             continue
         rows, dead_letters = _normalize(arrival, arrival.page)
+        await enricher.refresh()
         enricher.enrich(rows)
         report = arrival.delivery.report
         report.newest = max([report.newest, *(row.eventTime for row in rows)])
