@@ -276,11 +276,9 @@ class Settings(BaseSettings):
         each call. Raises ConfigError when it cannot be opened, is empty with nothing beside it, or names a source that
         is named elsewhere too.
         """
-        beside: tuple[SourceSettings, ...] = self.sources or (self._single_source(),)
+        beside = self.sources_beside_keystore()
         if self.keystore is None:
             return beside
-        if not self.sources and self.admin_key is None and self.admin_key_file is None:
-            beside = ()
         stored = tuple(source_of(entry) for entry in self.open_keystore().entries())
         if twice := {source.id for source in beside} & {source.id for source in stored}:
             raise ConfigError(
@@ -291,16 +289,23 @@ class Settings(BaseSettings):
             raise ConfigError(f"the keystore {self.keystore} holds no source", hint="`shipper sources add` adds one.")
         return beside + stored
 
-    def _single_source(self) -> SourceSettings:
-        return SourceSettings(
-            id=self.source_id,
-            workspace=self.workspace,
-            admin_key=self.admin_key,
-            admin_key_file=self.admin_key_file,
-            organization=self.organization,
-            base_url=self.base_url,
-            tenant_lane=self.tenant_lane,
-            retention_days=self.retention_days,
+    def sources_beside_keystore(self) -> tuple[SourceSettings, ...]:
+        """The `sources` of the file, or the single source; beside a keystore it counts only when it has a key."""
+        if self.sources:
+            return self.sources
+        if self.keystore is not None and self.admin_key is None and self.admin_key_file is None:
+            return ()
+        return (
+            SourceSettings(
+                id=self.source_id,
+                workspace=self.workspace,
+                admin_key=self.admin_key,
+                admin_key_file=self.admin_key_file,
+                organization=self.organization,
+                base_url=self.base_url,
+                tenant_lane=self.tenant_lane,
+                retention_days=self.retention_days,
+            ),
         )
 
     def open_keystore(self) -> Keystore:

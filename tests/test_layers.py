@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"fetch", "normalize", "enrich", "load"}),
     frozenset({"pipeline", "simulator"}),
     frozenset({"run"}),
-    frozenset({"check", "status", "demo", "dead_letters"}),
+    frozenset({"check", "status", "demo", "dead_letters", "sources"}),
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

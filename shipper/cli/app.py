@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from shipper.cli import letters, look, maintain, ship, simulate
+from shipper.cli import letters, look, maintain, ship, simulate, sources
 from shipper.cli.context import shared_options
 
 _COMMANDS = (
@@ -24,6 +24,17 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., int]]]] = {
     "dead-letters": (
         "What could not be a row: list, show, replay.",
         {"list": letters.dead_letters_list, "show": letters.dead_letters_show, "replay": letters.dead_letters_replay},
+    ),
+    "sources": (
+        "The keystore: organizations and their admin keys, encrypted.",
+        {
+            "add": sources.add,
+            "list": sources.list_,
+            "test": sources.try_keys,
+            "remove": sources.remove,
+            "rotate": sources.rotate,
+            "new-master-key": sources.new_master_key,
+        },
     ),
     "schema": (
         "The tables in ClickHouse: apply, show, diff.",
