@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from shipper.config import Settings, SourceSettings
-from shipper.enrich import open_enricher
+from shipper.enrich import OLD_AFTER_DAYS, DatabaseInfo, Verdict, open_enricher, try_out
 from shipper.errors import ApiRefused, ApiRejected, DatabaseRefused, ExitCode, ShipperError
 from shipper.fetch.audit_logs import SWITCHED_ON, probe
 from shipper.fetch.client import AdminClient
@@ -30,7 +32,8 @@ class Answer:
 
 async def check(settings: Settings) -> AsyncIterator[Answer]:
     """Ask, in the order a run would: databases, ClickHouse and its schema, then every source and lane."""
-    yield _enrichment(settings)
+    for answer in await asyncio.to_thread(_enrichment, settings, time.time()):
+        yield answer
     async for answer in _clickhouse(settings):
         yield answer
     for source in settings.all_sources():
@@ -46,19 +49,25 @@ def _wrong(subject: str, detail: str, fix: str) -> Answer:
     return Answer(subject, ok=False, detail=detail, fix=fix, exit_code=ExitCode.CONFIG)
 
 
-def _enrichment(settings: Settings) -> Answer:
+def _enrichment(settings: Settings, now: float) -> list[Answer]:
+    """Databases are read as a whole, which a run does not do; a large one takes some seconds."""
     subject = "enrichment"
     try:
-        enricher = open_enricher(settings)
+        open_enricher(settings).close()
+        tried = try_out(settings.geoip_databases)
     except ShipperError as error:
-        return _failed(subject, error)
-    try:
-        found = [f"{info.type} of {iso(info.built)[:10]}" for info in enricher.databases]
-    finally:
-        enricher.close()
-    if not found:
-        return Answer(subject, ok=True, detail="no GeoIP database configured; the API's own details are used")
-    return Answer(subject, ok=True, detail=", ".join(found))
+        return [_failed(subject, error)]
+    if not tried:
+        return [Answer(subject, ok=True, detail="no GeoIP database configured; the API's own details are used")]
+    return [_database(f"{subject}, {info.path.name}", info, verdict, now) for info, verdict in tried]
+
+
+def _database(subject: str, info: DatabaseInfo, verdict: Verdict, now: float) -> Answer:
+    detail = f"{info.type} of {iso(info.built)[:10]}, {info.days_old(now)} days old; {verdict.value}"
+    if verdict in (Verdict.DAMAGED, Verdict.CRASHED):
+        return _wrong(subject, detail, "Download it again.")
+    fix = f"It is older than {OLD_AFTER_DAYS} days: update it." if info.is_old(now) else ""
+    return Answer(subject, ok=True, detail=detail, fix=fix)
 
 
 @asynccontextmanager

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from shipper.config import Settings
+from shipper.enrich import DatabaseInfo, read_info
+from shipper.errors import ConfigError
 from shipper.fetch.windows import subtract
 from shipper.load import schema
 from shipper.load.clickhouse import connect
@@ -35,6 +38,37 @@ class LaneView:
             "dead_letters": self.state.dead_letters,
             "last_run": None if last is None else asdict(last),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseView:
+    """A configured GeoIP database as its file is now. `info` is None when that cannot be read: `problem` says why."""
+
+    path: Path
+    info: DatabaseInfo | None
+    problem: str = ""
+
+    def as_dict(self, now: float) -> dict[str, Any]:
+        info = self.info
+        return {
+            "path": str(self.path),
+            "type": info.type if info else None,
+            "built": iso(info.built) if info else None,
+            "days_old": info.days_old(now) if info else None,
+            "old": info.is_old(now) if info else None,
+            "problem": self.problem,
+        }
+
+
+def read_databases(settings: Settings) -> list[DatabaseView]:
+    """What each configured GeoIP database says of itself."""
+    views = []
+    for path in settings.geoip_databases:
+        try:
+            views.append(DatabaseView(path, read_info(path)))
+        except ConfigError as error:
+            views.append(DatabaseView(path, None, str(error)))
+    return views
 
 
 async def read_status(settings: Settings) -> list[LaneView]:

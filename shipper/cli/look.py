@@ -13,7 +13,7 @@ from shipper.cli.context import settings
 
 if TYPE_CHECKING:
     from shipper.check import Answer
-    from shipper.status import LaneView
+    from shipper.status import DatabaseView, LaneView
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -50,25 +50,41 @@ def status(as_json: Json = False) -> int:
     """Show what has been shipped and what is missing.
 
     Per source and lane: covered stretches, gaps, the newest event and its lag, rows, dead letters, the last run.
+    Below, the GeoIP databases and their age.
     """
     from shipper.cli.render import print_json
-    from shipper.status import read_status
+    from shipper.status import read_databases, read_status
 
-    lanes = asyncio.run(read_status(settings()))
+    loaded, now = settings(), time.time()
+    lanes, databases = asyncio.run(read_status(loaded)), read_databases(loaded)
     if as_json:
-        print_json([lane.as_dict() for lane in lanes])
-    elif not lanes:
-        print("Nothing has been shipped yet. `shipper run` starts; `shipper demo` shows what it looks like.")
+        found = [database.as_dict(now) for database in databases]
+        print_json({"lanes": [lane.as_dict() for lane in lanes], "databases": found})
+        return 0
+    if lanes:
+        _print_status(lanes, now)
     else:
-        _print_status(lanes)
+        print("Nothing has been shipped yet. `shipper run` starts; `shipper demo` shows what it looks like.")
+    for database in databases:
+        _print_database(database, now)
     return 0
 
 
-def _print_status(lanes: list[LaneView]) -> None:
+def _print_database(database: DatabaseView, now: float) -> None:
+    from shipper.model import iso
+
+    info = database.info
+    if info is None:
+        print(f"GeoIP: {database.problem}")
+    else:
+        note = "; update it" if info.is_old(now) else ""
+        print(f"GeoIP: {info.type} of {iso(info.built)[:10]}, {info.days_old(now)} days old{note}")
+
+
+def _print_status(lanes: list[LaneView], now: float) -> None:
     from shipper.cli.render import human_seconds, print_table
     from shipper.model import iso
 
-    now = time.time()
     headers = ["source", "lane", "covered", "gaps", "newest event", "lag", "rows", "dead letters", "last run"]
     rows: list[list[object]] = []
     for lane in lanes:

@@ -20,7 +20,16 @@ from shipper.enrich.lists import open_lists
 from shipper.model import Row, iso
 from shipper.telemetry import logger
 
-__all__ = ["DatabaseInfo", "Enricher", "Enrichment", "Verdict", "open_enricher", "read_info", "try_out"]
+__all__ = [
+    "OLD_AFTER_DAYS",
+    "DatabaseInfo",
+    "Enricher",
+    "Enrichment",
+    "Verdict",
+    "open_enricher",
+    "read_info",
+    "try_out",
+]
 
 # In the order they run. An opener returns None when nothing is configured for it, and raises ConfigError.
 OPENERS: tuple[Callable[[Settings], Enrichment | None], ...] = (

@@ -178,7 +178,7 @@ def test_status_shows_each_lane(shipped: Shipper) -> None:
     result = shipped("status")
     assert result.code == 0
     assert "organization" in result.out
-    lanes = {lane["lane"]: lane for lane in orjson.loads(shipped("status", "--json").out)}
+    lanes = {lane["lane"]: lane for lane in orjson.loads(shipped("status", "--json").out)["lanes"]}
     assert set(lanes) == {"organization", "tenant"}
     for lane in lanes.values():
         assert lane["rows"] > 0
