@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shipper.load.clickhouse import connect
+from shipper.load.tables import TABLES
 from shipper.model import Lane
 from shipper.simulator import Misbehaviour, Organization, Simulator
 from tests.cli.conftest import KEY, SHIPPER, clean_environment
@@ -47,6 +48,8 @@ def environment(simulator: Simulator, url: str, **more: str) -> dict[str, str]:
         "SHIPPER_CLICKHOUSE_URL": url,
         "SHIPPER_REQUESTS_PER_SECOND": "100",
         "SHIPPER_SOURCE_ID": "source-1",
+        # A process that was killed keeps the next one waiting for no longer.
+        "SHIPPER_LEASE_TTL": "3s",
         **more,
     }
 
@@ -171,8 +174,8 @@ async def test_nobody_ever_sees_the_key(database_url: str, quick: Simulator, slo
                 seen.append(command_line(process.pid))
             seen += await process.communicate()
     database = await connect(database_settings(database_url))
-    for name in ("logs", "coverage", "runs", "dead_letters", "migrations"):
-        seen.append(await database.query_json(f"SELECT * FROM openai_audit_{name}"))
+    for table in TABLES:
+        seen.append(await database.query_json(f"SELECT * FROM {table.name}"))
     await database.close()
     seen += files_under(tmp_path)
     assert len(seen) > 20
