@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from shipper import enrich
 from shipper.config import ListSettings, Settings
@@ -24,11 +27,15 @@ class Recorder:
         self.databases = (DatabaseInfo(Path(name), name, 0),)
         self.lookups = 2
         self.failed = 1
+        self.refused = 3
         self._name = name
         self._calls = calls
 
     def enrich(self, rows: Sequence[Row]) -> None:
         self._calls.append(f"{self._name} {len(rows)}")
+
+    def refresh(self) -> None:
+        self._calls.append(f"refresh {self._name}")
 
     def close(self) -> None:
         self._calls.append(f"close {self._name}")
@@ -75,7 +82,7 @@ def test_enrichments_run_in_order_and_are_all_closed() -> None:
     calls: list[str] = []
     with Enricher([Recorder("one", calls), Recorder("two", calls)]) as enricher:
         enricher.enrich([make_row(), make_row()])
-        assert (enricher.lookups, enricher.failed) == (4, 2)
+        assert (enricher.lookups, enricher.failed, enricher.refused) == (4, 2, 6)
         assert [info.type for info in enricher.databases] == ["one", "two"]
     assert calls[:2] == ["one 2", "two 2"]
     assert sorted(calls[2:]) == ["close one", "close two"]
@@ -112,3 +119,89 @@ def test_a_missing_file_is_a_configuration_error(tmp_path: Path, kind: str) -> N
         open_enricher(settings)
     assert caught.value.exit_code is ExitCode.CONFIG
     assert caught.value.hint
+
+
+async def test_files_are_looked_at_once_a_second() -> None:
+    """However often it is asked; the first second after the start counts, since everything was just read."""
+    calls: list[str] = []
+    now = [100.0]
+    enricher = Enricher([Recorder("one", calls), Recorder("two", calls)], clock=lambda: now[0])
+    looked = []
+    for now[0] in (100.0, 100.9, 101.0, 101.5, 101.9, 102.0, 500.0, 500.1):
+        await enricher.refresh()
+        looked.append(len(calls))
+    assert looked == [0, 0, 2, 2, 2, 4, 6, 6]
+    assert calls[:2] == ["refresh one", "refresh two"]
+
+
+class Slow(Recorder):
+    """Its refresh lasts until it is told to end."""
+
+    def __init__(self, calls: list[str]) -> None:
+        super().__init__("slow", calls)
+        self.begun = threading.Event()
+        self.end = threading.Event()
+
+    def refresh(self) -> None:
+        self.begun.set()
+        assert self.end.wait(60)
+        super().refresh()
+
+
+async def test_rows_are_enriched_while_files_are_read_and_nobody_reads_them_twice() -> None:
+    """A second refresh meanwhile has nothing to do; closing waits for the first."""
+    calls: list[str] = []
+    now = [0.0]
+    slow = Slow(calls)
+    enricher = Enricher([slow], clock=lambda: now[0])
+    now[0] = 1.0
+    first = asyncio.create_task(enricher.refresh())
+    await asyncio.to_thread(slow.begun.wait, 60)
+    now[0] = 2.0
+    await enricher.refresh()
+    enricher.enrich([make_row()])
+    assert calls == ["slow 1"]
+    closing = asyncio.create_task(asyncio.to_thread(enricher.close))
+    slow.end.set()
+    await asyncio.gather(first, closing)
+    assert calls == ["slow 1", "refresh slow", "close slow"]
+
+
+async def test_nothing_is_read_after_it_was_closed() -> None:
+    """A look that was asked for before, and comes to it late, does not open what nobody would close."""
+    calls: list[str] = []
+    now = [0.0]
+    enricher = Enricher([Recorder("one", calls)], clock=lambda: now[0])
+    enricher.close()
+    now[0] = 1.0
+    await enricher.refresh()
+    assert calls == ["close one"]
+
+
+def test_old_databases_are_told_once(tmp_path: Path) -> None:
+    """One line with all of them at the first call; a fresh one is not in it, and later calls say nothing."""
+    paths = [write_mmdb(tmp_path / f"{name}.mmdb", f"GeoIP2-{name}", {}) for name in ("City", "ISP")]
+    day = 86_400
+    with open_enricher(Settings(geoip_databases=tuple(paths))) as enricher, capture_logs() as logs:
+        enricher.tell_old(BUILT + 31 * day - 1)
+        assert logs == []
+        enricher.tell_old(BUILT + 31 * day)
+        enricher.tell_old(BUILT + 400 * day)
+    assert logs == [
+        {
+            "log_level": "warning",
+            "event": "GeoIP databases are older than 30 days",
+            "databases": {
+                str(paths[0]): "GeoIP2-City of 2026-01-01",
+                str(paths[1]): "GeoIP2-ISP of 2026-01-01",
+            },
+            "hint": "Update them; addresses change hands.",
+        }
+    ]
+
+
+def test_a_database_from_the_future_is_new() -> None:
+    """The clock may be wrong; the age is then 0."""
+    info = DatabaseInfo(Path("x"), "GeoIP2-City", BUILT)
+    assert [info.days_old(BUILT - 1e6), info.days_old(BUILT + 86_399), info.days_old(BUILT + 86_400)] == [0, 0, 1]
+    assert not info.is_old(0)

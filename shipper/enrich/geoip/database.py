@@ -132,7 +132,10 @@ def try_out(paths: Iterable[Path]) -> list[tuple[DatabaseInfo, Verdict]]:
 def read_info(path: Path) -> DatabaseInfo:
     """What a database says of itself, without a copy and without a look-up. Raises ConfigError as open_database."""
     try:
-        require_file(path, path.stat())
+        found = path.stat()
+        require_file(path, found)
+        if not found.st_size:
+            raise not_usable(path, "not a MaxMind DB file")
         with maxminddb.open_database(path, maxminddb.MODE_FILE) as reader:
             return _read_metadata(path, reader)[0]
     except OSError as error:

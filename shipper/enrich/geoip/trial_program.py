@@ -84,7 +84,8 @@ def try_every_record(path: Path, reader: Reader) -> None:
         records = read_tree(mapped, metadata.node_count, metadata.record_size)
     address_of, bits = (IPv6Address, 128) if metadata.ip_version == 6 else (IPv4Address, 32)
     for number in addresses(records, bits):
-        reader.get(address_of(number))
+        if not isinstance(reader.get(address_of(number)), dict):
+            raise TypeError("a record is a map")
 
 
 def _restrain(seconds: int, size: int) -> None:
