@@ -1,33 +1,38 @@
 """The order of the stages: fetch, normalize, enrich, load. The only file that knows it.
 
-Feeds read pages and put them on a bounded queue; one loader takes them off, turns them into rows and hands the rows to
-the writer. The writer acknowledges, and only then does the ledger get the window. Memory is bounded by the queue, the
-windows in flight and one batch, however many events there are.
+Feeds read pages and put them on a belt; one loader takes them off, turns them into rows and hands the rows to the
+writer. The writer acknowledges, and only then does the ledger get the window. Memory is bounded by one page per feed,
+the belt and one batch, however many events there are.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 from shipper.enrich import Enricher
-from shipper.errors import ApiRefused, ApiRejected, ExitCode, Interrupted, ShipperError
-from shipper.fetch.archive import read_archive
+from shipper.errors import ApiRefused, ApiRejected, ExitCode, ShipperError
+from shipper.fetch.archive import stream_archive
 from shipper.fetch.audit_logs import drain
 from shipper.fetch.client import AdminClient
 from shipper.load.writer import Delivery, Writer
 from shipper.model import DeadLetter, Lane, Page, RawEvent, Row
 from shipper.normalize import normalize
+from shipper.stopping import raise_when
 from shipper.telemetry import logger
 
 # The API says in one of these that it will not answer the tenant question. A 401 is about the key itself.
 _LANE_REFUSED = frozenset({400, 403, 404})
 
-# After a failure or a signal: how long the rows already received may take to be written, in seconds.
-_LAST_FLUSH = 20.0
+# After a failure or a signal: how long the rows that the writer has may take to be written, in seconds.
+LAST_FLUSH = 15.0
+
+# Bytes of events between the feeds and the loader, at most. A page that is larger travels alone.
+_BELT_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +51,61 @@ Clock = Callable[[], float]
 async def ship(feeds: Sequence[Feed], enricher: Enricher, writer: Writer, stop: asyncio.Event) -> None:
     """Run the stages until every feed has ended and every row is acknowledged.
 
-    Raises the gravest of the errors that ended it, or Interrupted once `stop` is set. Rows received by then are still
-    written, if that takes no longer than a pod is given to end.
+    Raises the gravest of the errors that ended it, or Interrupted once `stop` is set. Rows that the writer has by then
+    are still written, if that takes no longer than LAST_FLUSH; pages on their way to it are read again by the next run.
     """
-    queue: asyncio.Queue[Arrival | None] = asyncio.Queue(maxsize=2 * len(feeds))
+    belt = _Belt(_BELT_BYTES)
     try:
         async with asyncio.TaskGroup() as stages:
             stopper = stages.create_task(raise_when(stop))
-            loader = stages.create_task(_load(queue, enricher, writer))
+            loader = stages.create_task(_load(belt, enricher, writer))
             async with asyncio.TaskGroup() as feeding:
                 for feed in feeds:
-                    feeding.create_task(_fill(queue, feed))
-            await queue.put(None)
+                    feeding.create_task(_fill(belt, feed))
+            await belt.put(None)
             await loader
             stopper.cancel()
     except BaseExceptionGroup as group:
         try:
-            async with asyncio.timeout(_LAST_FLUSH):
+            async with asyncio.timeout(LAST_FLUSH):
                 await writer.flush()
         except (ShipperError, TimeoutError) as error:
             logger().warning("rows received but not written; the next run reads them again", reason=str(error))
-        raise _gravest(group) from None
+        gravest = _gravest(group)
+        raise gravest from gravest.__cause__
+
+
+class _Belt:
+    """A queue of arrivals that is bounded by the bytes of their events."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._arrivals: deque[tuple[Arrival | None, int]] = deque()
+        self._changed = asyncio.Condition()
+
+    async def put(self, arrival: Arrival | None) -> None:
+        size = sum(map(len, arrival.page.events)) if arrival is not None and arrival.page is not None else 0
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._bytes or self._bytes + size <= self._limit)
+            self._bytes += size
+            self._arrivals.append((arrival, size))
+            self._changed.notify_all()
+
+    async def get(self) -> Arrival | None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._arrivals)
+            arrival, size = self._arrivals.popleft()
+            self._bytes -= size
+            self._changed.notify_all()
+            return arrival
 
 
 async def windows(work: Iterator[Delivery], clients: Mapping[Lane, AdminClient], clock: Clock) -> Feed:
-    """Drain windows of the shared `work` until there are none left. A refused tenant lane is marked and left out."""
+    """Drain windows of the shared `work` until there are none left.
+
+    A tenant lane that is refused from the start is marked and left out. One that gave pages before is an error.
+    """
     for delivery in work:
         if delivery.report.status == "refused" or delivery.window is None:
             continue
@@ -80,7 +115,7 @@ async def windows(work: Iterator[Delivery], clients: Mapping[Lane, AdminClient],
                 async for page in pages:
                     yield Arrival(delivery, page, int(clock()))
         except (ApiRefused, ApiRejected) as error:
-            if delivery.lane is not Lane.TENANT or error.status not in _LANE_REFUSED:
+            if delivery.lane is not Lane.TENANT or error.status not in _LANE_REFUSED or delivery.report.pages:
                 raise
             delivery.report.status, delivery.report.error = "refused", str(error)
         else:
@@ -91,9 +126,9 @@ async def archives(paths: Iterable[Path | None], delivery: Delivery, clock: Cloc
     """Read NDJSON archives one after the other; None is standard input."""
     begun = int(clock())
     for path in paths:
-        pages = read_archive(path)
-        while (page := await asyncio.to_thread(next, pages, None)) is not None:
-            yield Arrival(delivery, page, int(clock()))
+        async with aclosing(stream_archive(path)) as pages:
+            async for page in pages:
+                yield Arrival(delivery, page, int(clock()))
     yield Arrival(delivery, None, begun)
 
 
@@ -103,21 +138,21 @@ async def letters(chosen: Sequence[tuple[Delivery, bytes]], clock: Clock) -> Fee
         yield Arrival(delivery, Page((raw,)), int(clock()))
 
 
-async def _fill(queue: asyncio.Queue[Arrival | None], feed: Feed) -> None:
-    """Move arrivals onto the queue. What arrives is counted here, what is acknowledged in the writer."""
+async def _fill(belt: _Belt, feed: Feed) -> None:
+    """Move arrivals onto the belt. What arrives is counted here, what is acknowledged in the writer."""
     async with aclosing(feed):
         async for arrival in feed:
             if arrival.page is not None:
                 arrival.delivery.report.pages += 1
                 arrival.delivery.report.received += len(arrival.page.events)
-            await queue.put(arrival)
+            await belt.put(arrival)
 
 
-async def _load(queue: asyncio.Queue[Arrival | None], enricher: Enricher, writer: Writer) -> None:
+async def _load(belt: _Belt, enricher: Enricher, writer: Writer) -> None:
     while True:
         try:
             async with asyncio.timeout_at(writer.due):
-                arrival = await queue.get()
+                arrival = await belt.get()
         except TimeoutError:
             await writer.flush()
             continue
@@ -125,6 +160,7 @@ async def _load(queue: asyncio.Queue[Arrival | None], enricher: Enricher, writer
             await writer.flush()
             return
         if arrival.page is None:
+            arrival.delivery.report.windows_read += 1
             await writer.drained(arrival.delivery, arrival.at)
             continue
         rows, dead_letters = _normalize(arrival, arrival.page)
@@ -146,12 +182,6 @@ def _normalize(arrival: Arrival, page: Page) -> tuple[list[Row], list[DeadLetter
         else:
             dead_letters.append(result)
     return rows, dead_letters
-
-
-async def raise_when(stop: asyncio.Event) -> None:
-    """Wait for `stop`, then raise Interrupted."""
-    await stop.wait()
-    raise Interrupted("stopped before the end", hint="What was acknowledged is kept; run it again for the rest.")
 
 
 _GRAVEST_FIRST = (

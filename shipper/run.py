@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from shipper.config import Settings, SourceSettings
 from shipper.enrich import Enricher, open_enricher
-from shipper.errors import ExitCode, Interrupted, ShipperError
+from shipper.errors import ApiRejected, ExitCode, Interrupted, ShipperError
 from shipper.fetch.audit_logs import SWITCHED_ON
 from shipper.fetch.client import AdminClient
 from shipper.fetch.ratelimit import RateLimiter
@@ -24,11 +25,16 @@ from shipper.load.lease import Lease, Terms
 from shipper.load.ledger import Ledger
 from shipper.load.writer import Delivery, Writer
 from shipper.model import Lane, RunID, Source, Window
-from shipper.pipeline import Feed, archives, gravity, letters, raise_when, ship, windows
+from shipper.pipeline import LAST_FLUSH, Feed, archives, gravity, letters, ship, windows
+from shipper.stopping import raise_when, until_stopped
 from shipper.telemetry import RunReport, logger
 
 # Sources that are read at the same time. Each has its own key and so its own rate limit.
 _SOURCES_AT_ONCE = 4
+# Asked to stop, a source has this many seconds to write what it has and to give its lease back; then the run log has
+# the others. Together less than the 30 that Kubernetes gives a pod.
+_GRACE = LAST_FLUSH + 5.0
+_LAST_RECORD = 5.0
 # Dead letters replayed at once: their bytes are all in memory.
 _LETTERS_AT_ONCE = 200
 
@@ -186,7 +192,7 @@ class Run:
                 for lane, client in clients.items():
                     self.report.lane(source, lane).retries = client.retries
         if settings.tenant_lane:
-            await self._tell_refusal_once(source)
+            await self._judge_refusal(source)
         await self._tell_silence_daily(source)
 
     async def _ship(self, database: Database, source: Source, feeds: Sequence[Feed], *, force: bool = False) -> None:
@@ -202,10 +208,17 @@ class Run:
         )
         await ship(feeds, self.enricher, writer, self.stop)
 
-    async def _tell_refusal_once(self, source: Source) -> None:
-        """Say aloud that an organization refuses the tenant lane, but not again at every run from now on."""
+    async def _judge_refusal(self, source: Source) -> None:
+        """Say aloud that an organization refuses the tenant lane, but not again at every run from now on.
+
+        Raises ApiRejected for a lane that gave pages and refused others: that is no answer for the whole lane.
+        """
         report = self.report.lane(source, Lane.TENANT)
-        if report.status == "refused" and await runs.last_status(self.database, source, Lane.TENANT) != "refused":
+        if report.status != "refused":
+            return
+        if report.pages:
+            raise ApiRejected(f"the API refused a part of the tenant lane: {report.error}")
+        if await runs.last_status(self.database, source, Lane.TENANT) != "refused":
             logger().warning(
                 "the API refuses the tenant lane; going on without it",
                 source=source.source_id,
@@ -223,12 +236,12 @@ class Run:
             self.hints.append(told)
             logger().warning("no event ever returned", source=source.source_id, hint=SWITCHED_ON)
 
-    async def _guard(self, source: Source, work: Awaitable[None]) -> None:
+    async def _guard(self, source: Source, work: Coroutine[Any, Any, None]) -> None:
         """Do one source's work; keep its failure, whatever it is, from the other sources."""
         begun = self.clock()
         error: ShipperError | None = None
         try:
-            await work
+            await until_stopped(work, self.stop, grace=_GRACE)
         except ShipperError as failure:
             error = failure
         except Exception as failure:  # noqa: BLE001 - a bug met in one source must not stop the others
@@ -237,7 +250,8 @@ class Run:
         for report in self.report.lanes:
             if report.source == source:
                 report.seconds = self.clock() - begun
-                if error is not None and report.status == "ok":
+                # A lane that was refused together with its source is no refusal of the lane.
+                if error is not None and report.status in {"ok", "refused"}:
                     report.status = "stopped" if isinstance(error, Interrupted) else "failed"
                     report.error = str(error)
         if error is not None:
@@ -251,7 +265,7 @@ class Run:
         except ShipperError as error:
             self.errors.append(error)
         try:
-            await runs.record(self.database, self.report)
+            await until_stopped(runs.record(self.database, self.report), self.stop, grace=_LAST_RECORD)
         except ShipperError as error:
             self.errors.append(error)
         logger().info("run finished", **self.report.as_dict())
@@ -271,13 +285,13 @@ async def open_run(
         else:
             await enricher.refresh()
         enricher.tell_old(time.time())
-        database = await connect(settings)
+        database = await until_stopped(connect(settings), stop)
         stack.push_async_callback(database.close)
         if settings.auto_migrate:
-            for name in await schema.apply(database):
+            for name in await until_stopped(schema.apply(database), stop):
                 logger().info("migration applied", name=name)
         else:
-            await schema.require(database)
+            await until_stopped(schema.require(database), stop)
         yield Run(settings, database, enricher, command, stop)
 
 
@@ -294,6 +308,8 @@ async def watch(one_pass: Callable[[], Awaitable[Run]], pause: float, stop: asyn
             run = await one_pass()
             if run.hopeless:
                 return run.exit_code
+        except Interrupted:
+            break
         except ShipperError as error:
             if not error.transient:
                 raise

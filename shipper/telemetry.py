@@ -33,6 +33,7 @@ class LaneReport:
     pages: int = 0
     retries: int = 0
     windows: int = 0
+    windows_read: int = 0
     windows_done: int = 0
     newest: int = 0
     seconds: float = 0.0
@@ -57,8 +58,8 @@ class LaneReport:
         return self.received / self.seconds if self.seconds > 0 else 0.0
 
     def lag(self, now: float) -> float | None:
-        """Seconds from the newest event seen to `now`; None when the run saw no event."""
-        return max(0.0, now - self.newest) if self.newest else None
+        """Seconds from the newest event seen to `now`; None when there was none, and for an archive."""
+        return max(0.0, now - self.newest) if self.newest and self.lane is not Lane.ARCHIVE else None
 
 
 @dataclass(slots=True)

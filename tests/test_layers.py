@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"model", "assets", "tls", "masterkey"}),
     frozenset({"keystore"}),
-    frozenset({"config", "telemetry"}),
+    frozenset({"config", "telemetry", "stopping"}),
     frozenset({"fetch", "normalize", "enrich", "load"}),
     frozenset({"pipeline", "simulator"}),
     frozenset({"run"}),

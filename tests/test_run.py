@@ -17,6 +17,7 @@ from shipper.enrich import open_enricher
 from shipper.errors import (
     AccountingError,
     ApiRefused,
+    ApiRejected,
     ApiUnavailable,
     DatabaseUnavailable,
     ExitCode,
@@ -28,7 +29,7 @@ from shipper.fetch.windows import merge
 from shipper.load import schema
 from shipper.load.clickhouse import Database
 from shipper.load.ledger import Ledger
-from shipper.model import Lane, Window
+from shipper.model import Lane, Page, Window
 from shipper.run import Run, open_run, watch
 from shipper.simulator import RESTRICTED_KEY, Misbehaviour, Organization, Simulator
 from tests.organizations import DAY, NOW, ship_settings, shipped, source_settings, truth
@@ -238,6 +239,44 @@ async def test_a_refused_tenant_lane_is_told_once_and_the_rest_goes_on(
         assert await shipped(database) == truth(simulator, [Lane.ORGANIZATION])
         source = settings.all_sources()[0].source
         assert await Ledger(database, source).covered(Lane.TENANT) == []
+
+
+async def test_a_tenant_lane_that_is_refused_half_way_is_a_failure(
+    database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some windows answered, others refused: not a lane to go without, but an error each time until it is read."""
+    drain = shipper.pipeline.drain
+
+    async def old_windows_refused(client: Any, lane: Lane, window: Window) -> AsyncIterator[Page]:
+        if lane is Lane.TENANT and window.end < NOW - 10 * DAY:
+            raise ApiRejected("too old", status=400)
+        async for page in drain(client, lane, window):
+            yield page
+
+    monkeypatch.setattr(shipper.pipeline, "drain", old_windows_refused)
+    for _ in range(2):
+        run = await run_once(database, ship_settings(database_url, simulator, concurrency=1))
+        assert [type(error) for error in run.errors] == [ApiRejected]
+        assert {lane.lane: lane.status for lane in run.report.lanes}[Lane.TENANT] == "failed"
+    monkeypatch.setattr(shipper.pipeline, "drain", drain)
+    assert (await run_once(database, ship_settings(database_url, simulator))).errors == []
+    assert await shipped(database) == truth(simulator)
+
+
+async def test_a_refused_key_is_not_remembered_as_a_refused_lane(
+    database: Database, database_url: str, organization: Organization
+) -> None:
+    """After a key without the scope, a real refusal of the tenant lane is still told."""
+    async with Simulator(organization, misbehaviour=Misbehaviour(tenant=403), clock=lambda: NOW) as simulator:
+        settings = ship_settings(database_url, simulator, lookback="1d")
+        weak = source_settings(simulator, id="source-1", admin_key=SecretStr(RESTRICTED_KEY))
+        refused = new_run(database, settings)
+        await refused.backfill(Window(NOW - DAY, NOW), [weak])
+        assert {lane.status for lane in refused.report.lanes} == {"failed"}
+        with capture_logs() as logs:
+            await run_once(database, settings)
+        told = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+        assert told == ["the API refuses the tenant lane; going on without it"]
 
 
 async def test_a_tenant_lane_that_is_switched_off_is_not_asked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from shipper.config import Settings, load_settings
+from shipper.errors import ExitCode
 from shipper.telemetry import configure_logging
 
 _given: dict[str, str | Path] = {}
@@ -59,7 +61,7 @@ def until_stopped(work: Callable[[asyncio.Event], Awaitable[int]]) -> int:
 
         def ask(signal_number: int) -> None:
             stop.set()
-            loop.remove_signal_handler(signal_number)
+            loop.add_signal_handler(signal_number, os._exit, ExitCode.TEMPFAIL)
 
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, ask, signal_number)

@@ -29,7 +29,7 @@ async def _lines(report: RunReport) -> None:
         await asyncio.sleep(_LINE_EVERY)
         logger().info(
             "progress",
-            windows=f"{report.total('windows_done')}/{report.total('windows')}",
+            windows=f"{report.total('windows_read')}/{report.total('windows')}",
             received=report.total("received"),
             inserted=report.total("inserted"),
         )
@@ -52,7 +52,7 @@ async def _bar(report: RunReport) -> None:
             bar.update(
                 task,
                 total=report.total("windows") or None,
-                completed=report.total("windows_done"),
+                completed=report.total("windows_read"),
                 received=report.total("received"),
             )
             await asyncio.sleep(_BAR_EVERY)

@@ -6,11 +6,15 @@ line that is no JSON at all is given on as it is: normalize makes a dead letter 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -38,6 +42,34 @@ def read_archive(path: Path | None, *, chunk_events: int = 1000) -> Iterator[Pag
     read to its end: a cut or damaged file gives all its whole lines first, and the error says how far that was.
     """
     return _Archive(path).pages(chunk_events)
+
+
+async def stream_archive(path: Path | None) -> AsyncGenerator[Page]:
+    """`read_archive` off the event loop, at most a page ahead.
+
+    It reads on a daemon thread: a process that is asked to stop does not wait for standard input to say something.
+    """
+    loop = asyncio.get_running_loop()
+    pages: asyncio.Queue[Page | BaseException | None] = asyncio.Queue(maxsize=1)
+
+    def read() -> None:
+        def give(item: Page | BaseException | None) -> None:
+            asyncio.run_coroutine_threadsafe(pages.put(item), loop).result()
+
+        try:
+            for page in read_archive(path):
+                give(page)
+            give(None)
+        except CancelledError:
+            return  # The loop has ended: nobody waits for the rest.
+        except BaseException as error:  # noqa: BLE001 - raised again where the pages are awaited
+            give(error)
+
+    threading.Thread(target=read, name="archive", daemon=True).start()
+    while (item := await pages.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        yield item
 
 
 class _Archive:
@@ -73,7 +105,7 @@ class _Archive:
 
     def _read(self) -> Iterator[bytes]:
         with ExitStack() as stack:
-            stream = sys.stdin.buffer if self._path is None else stack.enter_context(self._path.open("rb"))
+            stream = _standard_input() if self._path is None else stack.enter_context(self._path.open("rb"))
             lines = self._lines(decompress(stream))
             first = next((line for line in lines if line.strip(_BLANK)), b"")
             opening = first.strip(_BLANK)
@@ -111,6 +143,12 @@ class _Archive:
 
     def _place(self) -> str:
         return f", after {self._events} events ({self._line} whole lines)" if self._line else ""
+
+
+def _standard_input() -> BinaryIO:
+    """Below Python's buffer, whose lock would keep a process from ending while a thread waits in a read."""
+    raw: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    return raw
 
 
 def _documents(first: bytes, lines: Iterator[bytes]) -> Iterator[bytes]:

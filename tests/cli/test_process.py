@@ -139,6 +139,55 @@ async def test_sigterm_ends_watch_cleanly(quick: Simulator, embedded_url: str) -
     assert process.returncode == 0, err.decode()
 
 
+@pytest.mark.parametrize("command", [["run"], ["watch"], ["backfill", "--since", "1d"]], ids=" ".join)
+async def test_a_server_that_never_answers_does_not_keep_a_process_from_ending(
+    quick: Simulator, command: list[str]
+) -> None:
+    """It accepts the connection and says nothing; SIGTERM ends the command all the same."""
+    connected = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, asyncio.timeout(60):
+        process = await start(environment(quick, f"http://127.0.0.1:{port}/x"), *command)
+        await connected.wait()
+        process.terminate()
+        _, err = await process.communicate()
+    if command == ["watch"]:
+        assert (process.returncode, err) == (0, b"")
+    else:
+        assert process.returncode == 75
+        assert b"stopped before the end" in err
+
+
+async def test_an_idle_standard_input_does_not_keep_replay_from_ending(embedded_url: str) -> None:
+    """One event came and nothing more: SIGINT ends it with 75, and the event is in the table."""
+    env = {**clean_environment(), "SHIPPER_CLICKHOUSE_URL": embedded_url, "SHIPPER_BATCH_AGE": "0s"}
+    process = await asyncio.create_subprocess_exec(
+        SHIPPER,
+        "replay",
+        "-",
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    line = b'{"id":"a1","type":"login.failed","effective_at":1753089116}\n'
+    process.stdin.write(line * 100_000)
+    async with asyncio.timeout(60):
+        await process.stdin.drain()
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+    assert process.returncode == 75, err.decode()
+    assert b"Fatal" not in err
+
+
 async def test_a_directory_that_another_process_holds_is_75_and_named(quick: Simulator, tmp_path: Path) -> None:
     url = f"chdb:{tmp_path / 'held'}"
     holder = await connect(database_settings(url))
