@@ -56,7 +56,8 @@ def dead_letters_list(
         rows.append([*row, iso(one.resolved_at) if one.resolved_at else "-"] if every else row)
     print_table("", headers, rows)
     shown = len(listing.entries)
-    print(f"{listing.total:,} dead letters" + (f", the newest {shown:,} shown" if shown < listing.total else ""))
+    letters = "dead letter" if listing.total == 1 else "dead letters"
+    print(f"{listing.total:,} {letters}" + (f", the newest {shown:,} shown" if shown < listing.total else ""))
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from shipper.errors import DatabaseUnavailable, ExitCode, Interrupted, LeaseHeld, LeaseLost
@@ -419,6 +420,13 @@ async def test_of_many_that_do_not_wait_for_long_one_stays_and_the_others_leave(
     assert all(f"run run-{won.index(True)} " in str(error) for error in left)
     for database in databases:
         await database.close()
+
+
+@pytest.mark.parametrize("ttl", ["1s", "2d"])
+def test_a_lease_has_bounds(ttl: str) -> None:
+    """Shorter than ClickHouse may take to answer it would be lost; longer, a vanished run would block for days."""
+    with pytest.raises(ValidationError, match="must be 2s to 1d"):
+        database_settings("chdb:x", lease_ttl=ttl)
 
 
 async def _short(seconds: float) -> None:
