@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import gzip
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import maxminddb
 import msgspec
 import pytest
 
 from shipper.enrich.contract import DatabaseInfo
-from shipper.enrich.geoip import GeoIP, open_database
+from shipper.enrich.geoip import GeoIP, open_database, read_info
 from shipper.enrich.places import NOWHERE, Place
 from shipper.errors import ConfigError
 from tests.enrich.rows import changed, make_row, place_of
@@ -353,3 +357,33 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         open_database(tmp_path)
     assert str(caught.value) == f"cannot read the GeoIP database {tmp_path}: not a regular file"
+
+
+def test_a_system_that_cannot_map_the_copy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reason is in the error, and the copy is given back."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    path = write_mmdb(tmp_path / WHOLE, "GeoIP2-City", {NETWORK: PARIS})
+    gc.collect()
+    before = len(os.listdir("/dev/fd"))  # noqa: PTH208
+    monkeypatch.setattr(maxminddb, "open_database", refuse)
+    with pytest.raises(ConfigError) as caught:
+        open_database(path)
+    assert str(caught.value) == f"cannot read the GeoIP database {path}: Cannot allocate memory"
+    del caught
+    gc.collect()
+    assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208
+
+
+def test_what_a_database_says_of_itself_is_read_without_copying_it(tmp_path: Path) -> None:
+    """As `shipper status` does; a file that is none is told like at the start of a run."""
+    path = write_mmdb(tmp_path / WHOLE, "GeoIP2-City", {NETWORK: PARIS})
+    assert read_info(path) == DatabaseInfo(path, "GeoIP2-City", BUILT)
+    for content in (b"", b"<html>", path.read_bytes()[:-20]):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match="not a MaxMind DB file"):
+            read_info(path)
+    with pytest.raises(ConfigError, match="No such file"):
+        read_info(tmp_path / "none.mmdb")

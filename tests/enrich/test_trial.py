@@ -123,6 +123,11 @@ def test_a_record_that_is_no_map_is_damage(tmp_path: Path) -> None:
     """Where bytes are missing in the middle, the tree leads to keys and values instead of records."""
     path = write_mmdb(tmp_path / "asn.mmdb", "GeoLite2-ASN", {"20.0.0.0/8": "text"})
     assert verdict_on(path) is Verdict.DAMAGED
+    with (
+        maxminddb.open_database(path, maxminddb.MODE_MMAP_EXT) as reader,
+        pytest.raises(TypeError, match="a record is a map"),
+    ):
+        try_every_record(path, reader)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """One open MaxMind database: which reader looks up in it, and what is refused before one does.
 
-There are two readers. maxminddb's pure Python one takes 110 to 140 µs for an address that is there and raises an error
-for damage wherever it is. The C reader takes 7 to 9 µs and crashes on some damaged files, so it only gets a database
+There are two readers. maxminddb's pure Python one takes 80 to 140 µs for an address that is there and raises an error
+for damage wherever it is. The C reader takes 7 to 10 µs and crashes on some damaged files, so it only gets a database
 that a child process has read as a whole (`trial`). That costs 80 ns a byte, 10 s for 120 MB: as much as the pure
 reader needs for a look-up per 1.5 kB. So a database is tried out after a look-up per KiB. A run that meets a few
 addresses never starts a child, and none spends more than about twice the time that the better choice would have taken.
