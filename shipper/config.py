@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -29,54 +29,16 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from shipper.errors import ConfigError, UsageError
+from shipper.durations import format_duration, parse_duration
+from shipper.errors import ConfigError
 from shipper.keystore import Entry, Keystore
 from shipper.masterkey import parse_master_key, read_master_key
-from shipper.model import MAX_TIME, Source, SourceID, WorkspaceID
-
-_DURATION = re.compile(r"(\d+)\s*([smhdw]?)")
-_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+from shipper.model import Source, SourceID, WorkspaceID
+from shipper.secret_text import SECRET, check_key, read_secret, redact_url, unreadable
 
 # ENV names shared with OpenAI's official SDKs, so that one environment serves both.
 _ENV_ADMIN_KEY = "OPENAI_ADMIN_KEY"
 _ENV_ADMIN_KEY_FILE = "OPENAI_ADMIN_KEY_FILE"
-
-
-def parse_duration(value: object) -> timedelta:
-    """Read `90`, `90s`, `15m`, `1h`, `30d` or `2w`. Raises ValueError for anything else."""
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(str(value).strip())
-    if match is None:
-        raise ValueError("expected a duration such as 90s, 15m, 1h, 30d or 2w")
-    return timedelta(seconds=int(match[1]) * _UNIT_SECONDS[match[2]])
-
-
-def format_duration(value: timedelta) -> str:
-    """The shortest form that `parse_duration` reads back."""
-    seconds = int(value.total_seconds())
-    for unit in "dhm":
-        if seconds and seconds % _UNIT_SECONDS[unit] == 0:
-            return f"{seconds // _UNIT_SECONDS[unit]}{unit}"
-    return f"{seconds}s"
-
-
-def parse_moment(text: str, now: int) -> int:
-    """Unix seconds of `2026-11-01`, `2026-11-01T08:00:00Z` (UTC unless it names a zone), or `30d` before `now`.
-
-    Raises UsageError for anything else, and for a moment before 1970.
-    """
-    if _DURATION.fullmatch(text.strip()):
-        seconds = now - int(parse_duration(text).total_seconds())
-    else:
-        try:
-            moment = datetime.fromisoformat(text.strip())
-        except ValueError:
-            raise UsageError(f"expected a date, a time or a duration such as 30d, got {text!r}") from None
-        seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    if not 0 <= seconds <= MAX_TIME:
-        raise UsageError(f"{text!r} is not between 1970 and 2106")
-    return seconds
 
 
 def _split_paths(value: object) -> object:
@@ -114,10 +76,11 @@ class SourceSettings(BaseModel):
         if self.admin_key is None or not self.admin_key.get_secret_value().strip():
             raise ConfigError(
                 f"no admin key for source {self.id!r}",
-                hint=f"Set {_ENV_ADMIN_KEY}_FILE to a file that holds it, or {_ENV_ADMIN_KEY}. An organization owner "
-                "makes one under Organization settings > Admin keys. To look around without one: shipper demo",
+                hint=f"Set {_ENV_ADMIN_KEY_FILE} (in `sources`: admin_key_file) to a file that holds it. An "
+                "organization owner makes one under Organization settings > Admin keys. To look around without one: "
+                "shipper demo",
             )
-        return _checked_key(self.admin_key.get_secret_value(), self.id)
+        return check_key(self.admin_key.get_secret_value(), self.id)
 
 
 class ListSettings(BaseModel):
@@ -228,7 +191,7 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged at least.")
 
-    @field_validator("overlap", "window")
+    @field_validator("overlap", "window", "request_timeout", "clickhouse_timeout")
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
         if value < timedelta(seconds=1):
@@ -244,10 +207,21 @@ class Settings(BaseSettings):
 
     @field_validator("clickhouse_url")
     @classmethod
-    def _known_scheme(cls, value: str) -> str:
+    def _usable_url(cls, value: str) -> str:
         scheme, _, rest = value.partition(":")
         if scheme not in {"http", "https", "chdb"} or not rest.strip("/"):
             raise ValueError("expected http://user@host:8123/database, https://… or chdb:DIRECTORY")
+        try:
+            parts = urlsplit(value)
+            usable = scheme == "chdb" or (
+                bool(parts.hostname) and parts.port != 0 and "@" not in value[value.find("@") + 1 :]
+            )
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError(
+                "is not a URL; a password in it must be percent-encoded (better: clickhouse_password_file)"
+            )
         return value
 
     @model_validator(mode="after")
@@ -339,13 +313,14 @@ class Settings(BaseSettings):
 
     def public(self) -> dict[str, Any]:
         """Every setting as plain data, secrets as `<SECRET>`: what `config show` prints."""
-        return {name: _public(name, value) for name, value in self.model_dump(mode="json").items()}
+        unused = set(_SINGLE_SOURCE) if self.sources else set()
+        return {name: _public(name, value) for name, value in self.model_dump(mode="json", exclude=unused).items()}
 
 
 def _public(name: str, value: Any) -> Any:
     if name in {"admin_key", "clickhouse_password", "master_key"}:
-        return None if value is None else "<SECRET>"
-    if name in {"clickhouse_url", "base_url", "proxy"} and isinstance(value, str):
+        return None if value is None else SECRET
+    if name in {"clickhouse_url", "base_url", "proxy"} and isinstance(value, str) and not value.startswith("chdb:"):
         return redact_url(value)
     if isinstance(value, Mapping):
         return {key: _public(key, inner) for key, inner in value.items()}
@@ -370,42 +345,6 @@ def source_of(entry: Entry) -> SourceSettings:
         raise ConfigError(_explain(error, f"the keystore's source {entry.id!r}")) from None
 
 
-def redact_url(url: str) -> str:
-    """The URL with its password, if it has one, as `<SECRET>`."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:<SECRET>@{host}"))
-
-
-def read_secret(path: Path, *, what: str) -> SecretStr:
-    """Read a secret file, without the line end an editor leaves. Raises ConfigError, which never shows the content."""
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {what} from {path}: {_reason(error)}") from None
-    if not text:
-        raise ConfigError(f"cannot read {what} from {path}: the file is empty")
-    if any(character.isspace() or not character.isprintable() for character in text):
-        raise ConfigError(f"cannot read {what} from {path}: expected one line without blanks")
-    return SecretStr(text)
-
-
-def _checked_key(key: str, source_id: str) -> SecretStr:
-    key = key.strip()
-    if any(character.isspace() or not character.isprintable() or not character.isascii() for character in key):
-        raise ConfigError(
-            f"the admin key of source {source_id!r} holds a blank or a character no key has",
-            hint="Paste it again, on one line.",
-        )
-    return SecretStr(key)
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return (error.strerror or "unreadable") if isinstance(error, OSError) else "it is not text"
-
-
 def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Settings from the YAML file (`path`, or SHIPPER_CONFIG) and the environment.
 
@@ -422,13 +361,41 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
             hint="Name a file of its own with master_key_file, or set SHIPPER_MASTER_KEY.",
         )
     _refuse_unknown_environment()
-    values = {name: value for name, value in values.items() if not os.environ.get(environment_name(name))}
+    if beside := sorted(_SINGLE_SOURCE & values.keys()) if values.get("sources") else []:
+        raise ConfigError(
+            f"{where}: {beside[0]} describes a single source, and the file lists sources",
+            hint=f"Say it in the entries of `sources`: {beside[0].removeprefix('source_')}.",
+        )
+    values = {name: value for name, value in values.items() if not _in_environment(name)}
     try:
         return Settings(**{**values, **(overrides or {})})
     except ValidationError as error:
         raise ConfigError(_explain(error, where)) from None
     except SettingsError as error:
         raise ConfigError(f"the environment: {error}", hint="Lists of objects belong in the YAML file.") from None
+
+
+# Settings of the source that is described without `sources`.
+_SINGLE_SOURCE = frozenset(
+    {
+        "admin_key",
+        "admin_key_file",
+        "organization",
+        "base_url",
+        "workspace",
+        "source_id",
+        "tenant_lane",
+        "retention_days",
+    }
+)
+
+# Two ways to give one secret: the environment's wins over the file's, whichever each uses.
+_SAME_SECRET = tuple((name, f"{name}_file") for name in ("admin_key", "clickhouse_password", "master_key"))
+
+
+def _in_environment(name: str) -> bool:
+    names = next((pair for pair in _SAME_SECRET if name in pair), (name,))
+    return any(os.environ.get(environment_name(one)) for one in names)
 
 
 def environment_name(field: str) -> str:
@@ -441,7 +408,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration file {path}: {_reason(error)}") from None
+        raise ConfigError(f"cannot read the configuration file {path}: {unreadable(error)}") from None
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -482,8 +449,7 @@ def _explain(error: ValidationError, where: str) -> str:
         name = ".".join(str(part) for part in problem["loc"]) or "settings"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            last = str(problem["loc"][-1])
-            fields = set(SourceSettings.model_fields) | set(ListSettings.model_fields)
-            message = f"unknown setting. {_suggest(last, fields)}"
+            model = ListSettings if problem["loc"][0] == "lists" else SourceSettings
+            message = f"unknown setting. {_suggest(str(problem['loc'][-1]), set(model.model_fields))}"
         lines.append(f"{name}: {message}")
     return f"{where}: " + "; ".join(lines)

@@ -9,18 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shipper.config import (
-    Settings,
-    environment_name,
-    format_duration,
-    load_settings,
-    parse_duration,
-    parse_moment,
-    read_secret,
-)
+from shipper.config import Settings, environment_name, load_settings
+from shipper.durations import format_duration, parse_duration, parse_moment
 from shipper.errors import ConfigError, ExitCode, UsageError
+from shipper.secret_text import read_secret
+from tests.secrets_scan import canary
 
-KEY = "sk-admin-never-shown"
+KEY = canary("config")
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +42,7 @@ def test_nothing_needs_to_be_set() -> None:
 
 def test_one_source_comes_from_the_sdk_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The official SDK's environment names describe the single source."""
-    key_file = tmp_path / "key"
+    key_file = tmp_path / "admin-key"
     key_file.write_text(KEY + "\n")
     monkeypatch.setenv("OPENAI_ADMIN_KEY_FILE", str(key_file))
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
@@ -93,22 +88,23 @@ def test_generic_names_of_the_environment_are_not_ours(monkeypatch: pytest.Monke
     [
         ("batch_row: 1", "unknown setting 'batch_row'", "Did you mean 'batch_rows'?"),
         ("zzz: 1", "unknown setting 'zzz'", "`shipper config show` lists every setting."),
-        ("sources: [{id: a, adminkey: sk-admin-never-shown}]", "sources.0.adminkey: unknown setting. Did you mean", ""),
+        ("sources: [{id: a, adminkey: THE-KEY}]", "sources.0.adminkey: unknown setting. Did you mean", ""),
         ("overlap: soon", "overlap: expected a duration such as 90s", ""),
         ("overlap: 0s", "overlap: must be at least 1s", ""),
         ("clickhouse_url: ftp://x", "clickhouse_url: expected http://", ""),
         ("clickhouse_url: 'chdb:'", "clickhouse_url: expected http://", ""),
         ("sources: [{id: a}, {id: a}]", "two sources are both called ('default', 'a')", ""),
         ("- a\n- b", "expected settings as `name: value`, got a list", ""),
-        ("admin_key: 'sk-admin-never-shown\nx: ]", "not valid YAML", ""),
+        ("admin_key: 'THE-KEY\nx: ]", "not valid YAML", ""),
         ("requests_per_second: 0", "requests_per_second: Input should be greater than 0", ""),
     ],
 )
 def test_a_bad_file_is_refused_with_its_name_and_the_place(tmp_path: Path, text: str, message: str, hint: str) -> None:
     """The message names the file and the setting, never a value."""
-    path = config_file(tmp_path, text)
+    path = config_file(tmp_path, text.replace("THE-KEY", KEY))
     with pytest.raises(ConfigError) as caught:
         load_settings(path)
+    path.unlink()
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert caught.value.hint == hint
@@ -194,8 +190,8 @@ def test_no_secret_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert KEY not in text
         assert "hunter" not in text
     public = settings.public()
-    assert public["admin_key"] == public["clickhouse_password"] == "<SECRET>"
-    assert public["sources"][0]["admin_key"] == "<SECRET>"
+    assert public["sources"][0]["admin_key"] == public["clickhouse_password"] == "<SECRET>"
+    assert load_settings().public()["admin_key"] == "<SECRET>"
     assert public["clickhouse_url"] == "http://u:<SECRET>@h:8123/db"
     assert public["proxy"] == "http://p:<SECRET>@proxy:3128"
 
@@ -230,6 +226,7 @@ def test_durations_round_trip(text: str, seconds: int) -> None:
         ("1970-01-02T00:00:00Z", 86_400),
         ("1970-01-02T02:00:00+02:00", 86_400),
         ("1970-01-02 00:00", 86_400),
+        ("19700102", 86_400),
         ("1d", 1_000_000 - 86_400),
     ],
 )
@@ -237,7 +234,9 @@ def test_moments_are_utc_unless_they_name_a_zone(text: str, moment: int) -> None
     assert parse_moment(text, 1_000_000) == moment
 
 
-@pytest.mark.parametrize("text", ["yesterday", "", "1960-01-01", "2200-01-01", "40d"])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "", "2026", "1960-01-01", "2200-01-01", "40d", "9999999999d", "2000w", "d"]
+)
 def test_what_is_no_moment_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
         parse_moment(text, 1_000_000)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from shipper import __version__, pipeline
+from shipper import __version__, run
 from shipper.cli.app import build
 from shipper.config import Settings, environment_name, load_settings
 from shipper.errors import ExitCode, ShipperError
@@ -232,7 +232,7 @@ def test_runs_do_not_pile_up_or_die_out(objects: dict[str, Any], job: dict[str, 
 
 def test_a_pod_has_time_to_write_what_it_received(pod: dict[str, Any]) -> None:
     """The last flush after SIGTERM ends before Kubernetes kills the process."""
-    assert pod["terminationGracePeriodSeconds"] >= pipeline._LAST_FLUSH + 10
+    assert pod["terminationGracePeriodSeconds"] >= run._GRACE + run._LAST_RECORD + 4
 
 
 def test_the_pod_may_do_nothing_it_does_not_need(

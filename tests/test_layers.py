@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "shipper"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"model", "assets", "tls", "masterkey"}),
+    frozenset({"model", "assets", "tls", "masterkey", "secret_text"}),
+    frozenset({"durations"}),
     frozenset({"keystore"}),
     frozenset({"config", "telemetry", "stopping"}),
     frozenset({"fetch", "normalize", "enrich", "load"}),

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from shipper.cli.app import build
-from shipper.config import ListSettings, Settings, SourceSettings, environment_name, format_duration
+from shipper.config import ListSettings, Settings, SourceSettings, environment_name
+from shipper.durations import format_duration
 from shipper.errors import ExitCode
 
 README = Path(__file__).parent.parent / "README.md"

@@ -25,6 +25,7 @@ from shipper.errors import (
     SchemaError,
     ShipperError,
 )
+from shipper.fetch.audit_logs import drain
 from shipper.fetch.windows import merge
 from shipper.load import schema
 from shipper.load.clickhouse import Database
@@ -245,7 +246,6 @@ async def test_a_tenant_lane_that_is_refused_half_way_is_a_failure(
     database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some windows answered, others refused: not a lane to go without, but an error each time until it is read."""
-    drain = shipper.pipeline.drain
 
     async def old_windows_refused(client: Any, lane: Lane, window: Window) -> AsyncIterator[Page]:
         if lane is Lane.TENANT and window.end < NOW - 10 * DAY:

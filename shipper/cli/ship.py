@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shipper.cli.context import settings, until_stopped
-from shipper.config import SourceSettings, parse_duration, parse_moment
+from shipper.config import SourceSettings
+from shipper.durations import parse_duration, parse_moment
 from shipper.errors import UsageError
 
 if TYPE_CHECKING:

@@ -186,7 +186,7 @@ def new_master_key(file: Annotated[Path, typer.Argument(metavar="FILE", help="Wh
 def _read_key(source_id: str, path: Path | None) -> SecretStr:
     from pydantic import SecretStr
 
-    from shipper.config import read_secret
+    from shipper.secret_text import read_secret
 
     if path is not None:
         return read_secret(path, what=f"the admin key of source {source_id!r}")
