@@ -12,8 +12,25 @@ from shipper.config import Settings
 from shipper.load import schema
 from shipper.load.clickhouse import Database, connect
 from tests.clickhouse_server import clickhouse_server, restricted_server
+from tests.secrets_scan import (
+    pytest_configure,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_unconfigure,
+    report_leak,
+    tables_that_leak,
+)
 
-__all__ = ["clickhouse_server", "restricted_server"]
+__all__ = [
+    "clickhouse_server",
+    "pytest_configure",
+    "pytest_runtest_logreport",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_unconfigure",
+    "restricted_server",
+]
 
 
 def database_settings(url: str, **values: object) -> Settings:
@@ -22,12 +39,14 @@ def database_settings(url: str, **values: object) -> Settings:
 
 
 @pytest.fixture
-async def server_url(clickhouse_server: str) -> AsyncIterator[str]:
-    """The URL of an empty database on the server, dropped after the test."""
+async def server_url(request: pytest.FixtureRequest, clickhouse_server: str) -> AsyncIterator[str]:
+    """The URL of an empty database on the server, dropped after the test. No table of it may hold a key by then."""
     name = f"test_{secrets.token_hex(6)}"
     server = await connect(database_settings(clickhouse_server))
     await server.command(f"CREATE DATABASE {name}")
     yield f"{clickhouse_server}/{name}"
+    for table in await tables_that_leak(server, name):
+        report_leak(f"table {table} of {request.node.nodeid}")
     await server.command(f"DROP DATABASE {name} SYNC")
     await server.close()
 

@@ -2,7 +2,7 @@
 
 Every key in the tests is a `canary`: it holds one marker, which is written out nowhere in the repository. Scanned are
 
-- what tests printed and logged, and the tracebacks of those that failed;
+- what tests printed and logged, their names, and the tracebacks of those that failed;
 - what the processes that they started said (`communicate`), and what they read of their own output (`capfd`);
 - every file under the session's temporary folder, ClickHouse's compressed columns unpacked;
 - every file of the repository, that of its tools aside.
@@ -41,7 +41,7 @@ KEY_FILE = "admin-key"
 _SIMULATED = b"sk-admin-simulated"
 _PASTED = b"OPENAI_ADMIN_KEY="
 
-_TOOLS = {".git", ".venv", ".cache", ".mypy_cache", ".ruff_cache", "node_modules"}
+_TOOLS = {".git", ".venv", ".cache", ".mypy_cache", ".pytest_cache", ".ruff_cache", "node_modules"}
 
 # ClickHouse's frame: a checksum, then a byte for the method and two sizes of which the first counts these nine bytes.
 _CHECKSUM, _HEADER = 16, 9
@@ -136,19 +136,19 @@ def _unpacked(content: mmap.mmap) -> Iterator[bytes]:
         at += packed + _CHECKSUM
 
 
-async def tables_that_leak(database: Database) -> list[str]:
-    """The tables of the database with a row that holds a key."""
-    tables = await database.query(
-        "SELECT name FROM system.tables WHERE database = currentDatabase() AND total_rows > 0"
+async def tables_that_leak(server: Database, name: str) -> list[str]:
+    """The tables of the database `name` on the server with a row that holds a key."""
+    tables = await server.query(
+        "SELECT name FROM system.tables WHERE database = {database:String} AND total_rows > 0", {"database": name}
     )
-    if not tables:
-        return []
     condition = f"position(row, '{MARKER}') > 0 OR position(row, '{_SIMULATED.decode()}') > 0"
     parts = [
-        f"SELECT '{name}' AS name FROM (SELECT formatRow('RowBinary', *) AS row FROM `{name}`) WHERE {condition}"
-        for (name,) in tables
+        f"SELECT '{table}' AS name FROM (SELECT formatRow('RowBinary', *) AS row FROM `{name}`.`{table}`)"
+        f" WHERE {condition}"
+        for (table,) in tables
     ]
-    return [name for (name,) in await database.query(f"SELECT DISTINCT name FROM ({' UNION ALL '.join(parts)})")]
+    found = await server.query(f"SELECT DISTINCT name FROM ({' UNION ALL '.join(parts)})") if parts else []
+    return [table for (table,) in found]
 
 
 # ---- the plugin ----
@@ -199,6 +199,8 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    # A parameter that is a key becomes a part of the name, which reports and caches show.
+    _scan.text(f"name of a test in {report.location[0]}", report.nodeid)
     for name, content in report.sections:
         _scan.text(f"{name} of {report.nodeid}", content)
     if report.longrepr is not None:

@@ -9,8 +9,9 @@
 
 -- Writer: backfill, check, dead-letters, query, replay, run, status, watch.
 --
--- It adds rows and reads them back: what is there already, what the ledger covers, who holds the lease. It cannot change
--- or delete a row or a table, and sees no other database. It could still add false rows.
+-- It adds rows and reads them back: what is there already, what the ledger covers, who holds the lease. It has no
+-- right to change or delete a row or a table, and none to another database. What it inserts can do harm all the same: a
+-- row with the key of another takes its place when the table is merged. Keep its password like the data itself.
 CREATE ROLE IF NOT EXISTS shipper_writer;
 GRANT SELECT, INSERT ON security.* TO shipper_writer;
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from shipper.cli import _run
+from tests.secrets_scan import canary
 
 SHIPPER = Path(sys.executable).parent / "shipper"
 
-# Made up, and easy to find anywhere it must not be.
-KEY = "sk-admin-canary-4d1f0c5b"
+KEY = canary("cli")
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,6 +283,16 @@ def test_the_reader_reads(as_user: As) -> None:
     assert "A run needs SELECT, INSERT" in refused.err
 
 
+@pytest.mark.usefixtures("migrated")
+def test_what_the_grants_do_not_prevent(access: Access) -> None:
+    """SECURITY.md says so: who has the writer's password can put a row in another one's place."""
+    key = "'security', 'grants', toDateTime(1763726400), 'e-1'"
+    for raw in ("true", "false"):
+        sql = f"INSERT INTO {EVENTS} (workspaceID, sourceID, eventTime, eventID, rawLog) VALUES ({key}, '{raw}')"
+        assert access.ask("writer", sql) == ""
+    assert access.ask("reader", f"SELECT rawLog FROM {EVENTS} FINAL WHERE sourceID = 'grants'") == "false"
+
+
 def test_before_the_schema_is_there_and_with_a_grant_too_many(
     shipper: Shipper, organization: dict[str, str], tmp_path: Path
 ) -> None:

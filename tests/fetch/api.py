@@ -15,8 +15,9 @@ from pydantic import SecretStr
 from shipper.config import Settings, SourceSettings
 from shipper.fetch.client import AdminClient
 from shipper.fetch.ratelimit import RateLimiter
+from tests.secrets_scan import canary
 
-KEY = "sk-admin-Zq8vT1-never-to-be-seen"
+KEY = canary("fetch")
 
 
 class Clock:

@@ -56,9 +56,9 @@ def test_a_missing_key_is_said_when_the_client_is_made() -> None:
 
 async def test_the_key_comes_from_its_file(tmp_path: Path) -> None:
     """Without the line end an editor leaves."""
-    (tmp_path / "key").write_text(KEY + "\n")
+    (tmp_path / "admin-key").write_text(KEY + "\n")
     async with serve() as api:
-        source = SourceSettings(admin_key_file=tmp_path / "key", base_url=api.url)
+        source = SourceSettings(admin_key_file=tmp_path / "admin-key", base_url=api.url)
         async with AdminClient(source, Settings(), limiter=RateLimiter(100.0)) as admin:
             await admin.get("x", parse=bytes)
     assert api.asked[0].headers["Authorization"] == f"Bearer {KEY}"
