@@ -48,8 +48,6 @@ def environment(simulator: Simulator, url: str, **more: str) -> dict[str, str]:
         "SHIPPER_CLICKHOUSE_URL": url,
         "SHIPPER_REQUESTS_PER_SECOND": "100",
         "SHIPPER_SOURCE_ID": "source-1",
-        # A process that was killed keeps the next one waiting for no longer.
-        "SHIPPER_LEASE_TTL": "3s",
         **more,
     }
 
@@ -93,9 +91,9 @@ async def test_a_backfill_killed_half_way_ends_complete_when_started_again(
     database_url: str, slow: Simulator, quick: Simulator, asked: int
 ) -> None:
     """SIGKILL in the middle, then the same command: the table is the truth, each event once."""
-    process = await start(
-        environment(slow, database_url, SHIPPER_BATCH_ROWS="20", SHIPPER_CONCURRENCY="2"), *backfill_arguments()
-    )
+    # On a server the next one waits for the lease of the dead one to end.
+    settings = {"SHIPPER_BATCH_ROWS": "20", "SHIPPER_CONCURRENCY": "2", "SHIPPER_LEASE_TTL": "4s"}
+    process = await start(environment(slow, database_url, **settings), *backfill_arguments())
     await requests(slow, asked)
     process.kill()
     await process.communicate()
