@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from shipper.config import Settings, SourceSettings
 from shipper.enrich import OLD_AFTER_DAYS, DatabaseInfo, Verdict, open_enricher, try_out
-from shipper.errors import ApiRefused, ApiRejected, DatabaseRefused, ExitCode, ShipperError
+from shipper.errors import ApiRefused, ApiRejected, DatabaseRefused, ExitCode, NoDatabase, ShipperError
 from shipper.fetch.audit_logs import SWITCHED_ON, probe
 from shipper.fetch.client import AdminClient
 from shipper.fetch.ratelimit import RateLimiter
@@ -72,7 +72,7 @@ def _database(subject: str, info: DatabaseInfo, verdict: Verdict, now: float) ->
 
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Database]:
-    database = await connect(settings)
+    database = await connect(settings, create=False)
     try:
         yield database
     finally:
@@ -85,6 +85,8 @@ async def _clickhouse(settings: Settings) -> AsyncIterator[Answer]:
             ((version,),) = await database.query("SELECT version()")
             yield Answer("ClickHouse", ok=True, detail=f"{database.address}, version {version}")
             yield await _schema(database, settings)
+    except NoDatabase as error:
+        yield Answer("ClickHouse", ok=True, detail=f"{error}; the first run makes it")
     except ShipperError as error:
         yield _failed("ClickHouse", error)
 

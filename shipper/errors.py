@@ -14,6 +14,7 @@
     │   ├── DatabaseBusy        75  transient: another process holds the embedded database's directory
     │   ├── DatabaseRefused     77  ClickHouse refused the user or the user's rights
     │   └── SchemaError         78  the database's schema is not the one this version needs
+    │       └── NoDatabase      78  there is no embedded database yet
     ├── LeaseHeld               75  transient: another run writes the source, for longer than this one waits
     ├── LeaseLost               75  transient: the lease of a source was not renewed in time, so that the run stopped
     ├── Interrupted             75  transient: stopped by a signal; what was committed is kept
@@ -119,6 +120,10 @@ class DatabaseRefused(DatabaseError):
 
 class SchemaError(DatabaseError):
     exit_code = ExitCode.CONFIG
+
+
+class NoDatabase(SchemaError):
+    pass
 
 
 class LeaseHeld(ShipperError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from shipper.config import Settings
 from shipper.enrich import DatabaseInfo, read_info
-from shipper.errors import ConfigError
+from shipper.errors import ConfigError, NoDatabase
 from shipper.fetch.windows import subtract
 from shipper.load import schema
 from shipper.load.clickhouse import connect
@@ -24,9 +24,13 @@ class LaneView:
     state: LaneStatus
     gaps: tuple[Window, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The line as plain data, with times as text: what `--json` prints."""
-        last = self.state.last_run
+    def as_dict(self, now: float) -> dict[str, Any]:
+        """The line as plain data, with times as text and lags in seconds: what `--json` prints.
+
+        `lag_seconds` is the age of the newest event, `coverage_lag_seconds` of the newest covered moment: a quiet
+        organization has a large lag, a shipper that stands still has both.
+        """
+        last, covered = self.state.last_run, self.state.covered
         return {
             "workspace": self.source.workspace_id,
             "source": self.source.source_id,
@@ -34,9 +38,13 @@ class LaneView:
             "covered": [[iso(window.start), iso(window.end)] for window in self.state.covered],
             "gaps": [[iso(window.start), iso(window.end)] for window in self.gaps],
             "newest_event": iso(self.state.newest) if self.state.newest else None,
+            "lag_seconds": round(now - self.state.newest) if self.state.newest else None,
+            "coverage_lag_seconds": round(now - covered[-1].end) if covered else None,
             "rows": self.state.rows,
             "dead_letters": self.state.dead_letters,
-            "last_run": None if last is None else asdict(last),
+            "last_run": None
+            if last is None
+            else {**asdict(last), "started": iso(last.started), "finished": iso(last.finished)},
         }
 
 
@@ -76,7 +84,10 @@ async def read_status(settings: Settings) -> list[LaneView]:
 
     Raises SchemaError for a database that has only some of the tables of this version.
     """
-    database = await connect(settings)
+    try:
+        database = await connect(settings, create=False)
+    except NoDatabase:
+        return []
     try:
         if not await schema.applied(database):
             return []

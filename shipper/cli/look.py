@@ -59,7 +59,7 @@ def status(as_json: Json = False) -> int:
     lanes, databases = asyncio.run(read_status(loaded)), read_databases(loaded)
     if as_json:
         found = [database.as_dict(now) for database in databases]
-        print_json({"lanes": [lane.as_dict() for lane in lanes], "databases": found})
+        print_json({"lanes": [lane.as_dict(now) for lane in lanes], "databases": found})
         return 0
     if lanes:
         _print_status(lanes, now)
@@ -125,7 +125,7 @@ def query(
     loaded = settings()
 
     async def ask() -> None:
-        database = await connect(loaded)
+        database = await connect(loaded, create=False)
         try:
             if as_json:
                 sys.stdout.buffer.write((await database.query_json(sql)).strip() + b"\n")

@@ -82,7 +82,8 @@ def backfill(
     """Read a stretch of the past, newest first.
 
     Many windows are read at once. Only what the coverage ledger lacks is read, so a backfill that was
-    stopped goes on where it was. Other runs of the source wait meanwhile, for `lease_wait`, and leave with 75.
+    stopped goes on where it was. Afterwards `shipper run` also reads what lies between it and the rest. Other
+    runs of the source wait meanwhile, for `lease_wait`, and leave with 75.
     """
     from shipper.model import Window
 

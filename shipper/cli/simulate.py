@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8901,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8901,
     seed: Annotated[int, typer.Option(help="Another seed, another organization.")] = 1,
     days: Annotated[int, typer.Option(min=1, max=366, help="Days of history up to now.")] = 30,
     misbehave: Annotated[
@@ -78,13 +78,16 @@ def _print_summary(summary: Summary, directory: Path) -> None:
     from shipper.cli.render import print_report, print_table
     from shipper.demo import QUERIES
 
-    print_table("Events by day and category", *summary.by_day)
-    print_table("Top actors", *summary.top_actors)
-    print_table("Countries", *summary.countries)
-    print_report(summary.run.report, as_json=False)
     report = summary.run.report
+    if report.total("received"):
+        print_table("Events by day and category", *summary.by_day)
+        print_table("Top actors", *summary.top_actors)
+        print_table("Countries", *summary.countries)
+    print_report(report, as_json=False)
     if not summary.first_time and not report.total("inserted") and not summary.run.errors:
         print(f"Nothing new: {report.total('already_there'):,} events were read again, and each was already there.")
+    if summary.run.errors:
+        return
     print("\nThree queries to try:")
     for title, sql in QUERIES:
         print(f'\n  # {title}\n  SHIPPER_CLICKHOUSE_URL=chdb:{directory} {_program()} query "{sql}"')

@@ -65,8 +65,12 @@ class Database(Protocol):
         ...
 
 
-async def connect(settings: Settings, *, busy_timeout: float = 10.0, sleep: Sleep = asyncio.sleep) -> RetryingDatabase:
+async def connect(
+    settings: Settings, *, create: bool = True, busy_timeout: float = 10.0, sleep: Sleep = asyncio.sleep
+) -> RetryingDatabase:
     """Connect to the database that `settings.clickhouse_url` names.
+
+    An embedded one that does not exist yet is made, or, without `create`, is NoDatabase.
 
     Raises ConfigError for a URL that cannot be one, SchemaError for a database that does not exist, DatabaseRefused
     for a wrong user, DatabaseBusy when another process held the embedded directory for `busy_timeout` seconds, and
@@ -75,7 +79,9 @@ async def connect(settings: Settings, *, busy_timeout: float = 10.0, sleep: Slee
     policy = retrying(settings.retries, settings.retry_ceiling.total_seconds(), sleep)
     database: Database
     if settings.clickhouse_url.startswith("chdb:"):
-        database = await embedded.open_directory(settings.clickhouse_url, busy_timeout=busy_timeout, sleep=sleep)
+        database = await embedded.open_directory(
+            settings.clickhouse_url, create=create, busy_timeout=busy_timeout, sleep=sleep
+        )
     else:
         target = server.parse(settings)
         database = await repeat(policy, lambda: server.connect(target))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import DatabaseError as DriverDatabaseError
 
-from shipper.errors import ConfigError, DatabaseBusy, DatabaseError
+from shipper.errors import ConfigError, DatabaseBusy, DatabaseError, NoDatabase
 from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, READ, json_array, json_table
 from shipper.load.faults import SERIALIZER_ERRORS, Unwritable, code_of, translate, translated
 from shipper.load.retry import Sleep
@@ -44,16 +44,24 @@ def directory_of(url: str) -> Path:
     return Path(name).expanduser().absolute()
 
 
-async def open_directory(url: str, *, busy_timeout: float, sleep: Sleep = asyncio.sleep) -> EmbeddedDatabase:
-    """Open the engine on the URL's directory, which is created when missing.
+async def open_directory(
+    url: str, *, create: bool = True, busy_timeout: float, sleep: Sleep = asyncio.sleep
+) -> EmbeddedDatabase:
+    """Open the engine on the URL's directory, which is created when missing, unless told otherwise.
 
-    Waits up to `busy_timeout` seconds for another process to let go of it. Raises ConfigError, DatabaseBusy.
+    Waits up to `busy_timeout` seconds for another process to let go of it. Raises ConfigError, DatabaseBusy or
+    NoDatabase.
     """
     directory = directory_of(url)
     if importlib.util.find_spec("chdb") is None:
         raise ConfigError(
             f"{url} needs the embedded engine, which is not installed",
             hint="pip install 'openai-audit-shipper[embedded]', or name a server in SHIPPER_CLICKHOUSE_URL.",
+        )
+    if not create and not directory.exists():
+        raise NoDatabase(
+            f"chdb:{directory}: no database there yet",
+            hint="`shipper run` makes it, `shipper replay` too. To look around: `shipper demo`.",
         )
     _prepare(directory)
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)

@@ -15,8 +15,8 @@ from shipper.errors import (
     DatabaseError,
     DatabaseRefused,
     DatabaseUnavailable,
-    InputError,
     SchemaError,
+    ShipperError,
 )
 from shipper.tls import refusal
 
@@ -68,7 +68,7 @@ _CODE = re.compile(r"Code: (\d+)\b")
 _LONGEST = 600
 
 
-class Unwritable(InputError):  # noqa: N818 - says what is the matter, as in errors.py
+class Unwritable(ShipperError):  # noqa: N818 - says what is the matter, as in errors.py
     """A row that the driver cannot put into its columns' types. The writer makes a dead letter of it."""
 
 

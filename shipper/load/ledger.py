@@ -37,7 +37,7 @@ _AT_ONCE = -MAX_TIME
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class Drained:
     """One window drained whole. `drained_at` is when its read began: an event visible later may be missing."""
 
     lane: Lane
@@ -72,7 +72,7 @@ class Ledger:
         )
         return [Window(start, end) for start, end in rows]
 
-    async def commit(self, rows: Sequence[Coverage]) -> None:
+    async def commit(self, rows: Sequence[Drained]) -> None:
         """Write windows into the ledger, in one insert. Only for windows whose every row is acknowledged."""
         if not rows:
             return

@@ -53,14 +53,8 @@ class RetryingDatabase:
         self._policy = policy
         self.address = database.address
 
-    async def _repeat(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        async def attempt() -> _T:
-            return await call()
-
-        return await self._policy.copy()(attempt)
-
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        return await self._repeat(lambda: self._database.query(sql, parameters))
+        return await repeat(self._policy, lambda: self._database.query(sql, parameters))
 
     async def query_table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         return await self._database.query_table(sql)
@@ -80,10 +74,10 @@ class RetryingDatabase:
         *,
         token: str,
     ) -> None:
-        await self._repeat(lambda: self._database.insert(table, columns, types, data, token=token))
+        await repeat(self._policy, lambda: self._database.insert(table, columns, types, data, token=token))
 
     async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
-        return await self._repeat(lambda: self._database.present(sql, parameters, candidates))
+        return await repeat(self._policy, lambda: self._database.present(sql, parameters, candidates))
 
     async def close(self) -> None:
         await self._database.close()

@@ -27,7 +27,7 @@ async def record(database: Database, report: RunReport) -> None:
         )
         for lane in report.lanes
     ]
-    # Only a repeat of this very row is the same insert: `watch` records one run id with a report per pass.
+    # Only a repeat of these very rows is the same insert.
     token = insert_token(report.run_id, RUNS, [str(report.finished), *(f"{row[4]}/{row[5]}/{row[6]}" for row in rows)])
     await database.insert(RUNS.name, RUNS.columns, RUNS.types, list(zip(*rows, strict=True)), token=token)
 

@@ -27,7 +27,9 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """One lane. `rows` and `newest` count the rows that were first read in this lane; `newest` is 0 without rows."""
+    """One lane. `rows` and `newest` are of the rows whose tag says this lane, which is the type's lane in the catalog:
+    rows of an archive count where they belong. `newest` is 0 without rows.
+    """
 
     lane: Lane
     covered: list[Window]

@@ -16,7 +16,7 @@ from itertools import pairwise
 from shipper.load.clickhouse import Database
 from shipper.load.dead_letters import Letter, insert_letters, unwritable
 from shipper.load.faults import Unwritable
-from shipper.load.ledger import Coverage, Ledger
+from shipper.load.ledger import Drained, Ledger
 from shipper.load.tables import LOGS, insert_token
 from shipper.model import DeadLetter, Lane, Row, RunID, Source, Window, columns
 from shipper.telemetry import LaneReport
@@ -212,10 +212,10 @@ class Writer:
         self._drained = [delivery for delivery in self._drained if delivery.owed]
 
 
-def _coverage(delivery: Delivery, run_id: RunID) -> Coverage:
+def _coverage(delivery: Delivery, run_id: RunID) -> Drained:
     if delivery.window is None or delivery.drained_at is None:
         raise ValueError("only a drained window is coverage")
-    return Coverage(delivery.lane, delivery.window, delivery.events, run_id, delivery.drained_at)
+    return Drained(delivery.lane, delivery.window, delivery.events, run_id, delivery.drained_at)
 
 
 def _acknowledge(delivery: Delivery) -> None:

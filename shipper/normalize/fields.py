@@ -75,17 +75,17 @@ def degrees(value: object, limit: float) -> float | None:
 def canonical_ip(address: str) -> str:
     """The address as ClickHouse and every database of addresses writes it; `''` when it is not one.
 
-    An IPv4 address inside IPv6 (`::ffff:192.0.2.1`) is the IPv4 address. A zone (`%eth0`) means something on one host
-    only, and is left out.
+    An IPv4 address inside IPv6 (`::ffff:192.0.2.1`) is the IPv4 address. The zone of an IPv6 address (`%eth0`) means
+    something on one host only, and is left out.
     """
     if len(address) > _MAX_IP:
         return ""
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return ""
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = parsed.ipv4_mapped or ipaddress.IPv6Address(int(parsed))
     return str(parsed)
 
 

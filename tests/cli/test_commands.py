@@ -166,6 +166,20 @@ def test_replay_with_several_sources_asks_whose_events_they_are(shipper: Shipper
     assert rows == [{"sourceID": "b"}]
 
 
+@pytest.mark.parametrize("command", [["status"], ["check"], ["query", "SELECT 1"]], ids=" ".join)
+def test_a_command_that_only_looks_makes_no_database(shipper: Shipper, tmp_path: Path, command: list[str]) -> None:
+    result = shipper(*command)
+    assert "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_query_before_the_first_run_says_what_makes_a_database(shipper: Shipper) -> None:
+    result = shipper("query", "SELECT 1")
+    assert result.code == 78
+    assert "no database there yet" in result.err
+    assert "`shipper run` makes it" in result.err
+
+
 def test_status_of_an_empty_database_says_what_to_do(shipper: Shipper) -> None:
     result = shipper("status")
     assert (result.code, result.out) == (
@@ -224,12 +238,12 @@ def test_check_says_ok_line_by_line(shipped: Shipper, organization: dict[str, st
     assert subjects == ["enrichment", "ClickHouse", "schema", "source openai", "source openai, tenant lane"]
 
 
-def test_check_names_each_fault_and_its_fix(shipper: Shipper, organization: dict[str, str]) -> None:
+def test_check_names_each_fault_and_its_fix(shipper: Shipper, organization: dict[str, str], tmp_path: Path) -> None:
     """A missing key, a refused key, a missing database file, a server out of reach: reason, fix, exit code."""
     missing = shipper("check")
     assert missing.code == 78
     assert "FAIL  source openai: no admin key" in missing.out
-    assert "ok    schema: " in missing.out
+    assert "ok    ClickHouse: " in missing.out
     refused = shipper("check", "--json", **{**organization, "OPENAI_ADMIN_KEY": "sk-proj-x"})
     assert refused.code == 77
     answers = {answer["subject"]: answer for answer in orjson.loads(refused.out)}
@@ -241,6 +255,7 @@ def test_check_names_each_fault_and_its_fix(shipper: Shipper, organization: dict
     gone = shipper("check", **organization, SHIPPER_CLICKHOUSE_URL="http://127.0.0.1:9", SHIPPER_RETRIES="0")
     assert gone.code == 69
     assert "FAIL  ClickHouse: " in gone.out
+    (tmp_path / "empty").mkdir()
     behind = shipper("check", **organization, SHIPPER_AUTO_MIGRATE="false", SHIPPER_CLICKHOUSE_URL="chdb:empty")
     assert behind.code == 78
     assert "migrations are missing" in behind.out
@@ -287,6 +302,19 @@ def test_demo_shows_what_arrived_and_the_second_time_finds_nothing_new(shipper: 
     second = shipper("demo")
     assert second.code == 0
     assert "events were read again, and each was already there." in second.out
+
+
+def test_demo_obeys_nothing_of_the_environment(shipper: Shipper) -> None:
+    """A proxy, an organization and a schema policy of the real thing do not reach it."""
+    result = shipper(
+        "demo",
+        SHIPPER_PROXY="http://127.0.0.1:9",
+        OPENAI_ORG_ID="org-other",
+        SHIPPER_AUTO_MIGRATE="false",
+        SHIPPER_OVERLAP="2h",
+    )
+    assert result.code == 0, result.err
+    assert "Three queries to try:" in result.out
 
 
 def test_the_queries_that_the_demo_suggests_find_something(shipper: Shipper) -> None:

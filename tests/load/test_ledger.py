@@ -10,7 +10,7 @@ import pytest
 from shipper import __version__
 from shipper.load import runs, status
 from shipper.load.clickhouse import Database
-from shipper.load.ledger import Coverage, Ledger
+from shipper.load.ledger import Drained, Ledger
 from shipper.model import Lane, RunID, Source, SourceID, Window, WorkspaceID
 from shipper.telemetry import RunReport
 from tests.load.rows import NOON, SOURCE, dead_letter, delivery, row, writer
@@ -18,8 +18,8 @@ from tests.load.rows import NOON, SOURCE, dead_letter, delivery, row, writer
 OTHER = Source(WorkspaceID("w"), SourceID("other"))
 
 
-def coverage(start: int, end: int, *, drained_at: int = NOON, lane: Lane = Lane.ORGANIZATION) -> Coverage:
-    return Coverage(lane, Window(start, end), 1, RunID("run-1"), drained_at)
+def coverage(start: int, end: int, *, drained_at: int = NOON, lane: Lane = Lane.ORGANIZATION) -> Drained:
+    return Drained(lane, Window(start, end), 1, RunID("run-1"), drained_at)
 
 
 @pytest.mark.parametrize(
