@@ -22,7 +22,6 @@ help: ## Say what there is
 
 demo: $(READY) ## Ship 30 days of a simulated organization into an embedded ClickHouse, and show them
 	@$(BIN)/shipper demo
-	@printf '\nIn this folder, shipper is %s/shipper.\n' $(BIN)
 
 test: $(READY) ## Run the tests
 	$(BIN)/pytest
@@ -54,7 +53,7 @@ ifneq ($(strip $(UV)),)
 
 # UV_PROJECT_ENVIRONMENT is where `uv sync` works.
 $(READY): pyproject.toml uv.lock
-	@echo "Setting up $(VENV) with uv"
+	@echo "Setting up $(VENV) with uv; the first time it takes a minute"
 	@$(BIN)/python -c '' 2>/dev/null || \
 	  '$(UV)' venv --quiet --clear --no-python-downloads --python '$(or $(PYTHON),>=3.11$(comma)<3.15)' $(VENV)
 	@UV_PROJECT_ENVIRONMENT=$(VENV) '$(UV)' sync --quiet --frozen --extra embedded --group dev
@@ -65,7 +64,7 @@ else
 # A command named like a Python may be a stub, so each candidate is run. A Debian without python3-venv has no
 # ensurepip; the pip that is there then installs into the environment from outside.
 $(READY): pyproject.toml uv.lock .ci/pins
-	@echo "Setting up $(VENV) with pip"
+	@echo "Setting up $(VENV) with pip; the first time it takes a minute or two"
 	@$(BIN)/python -c '' 2>/dev/null && exit; \
 	for python in $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 python); do \
 	  "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null || continue; \
