@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,16 @@ _SCHEMA = {
     81: "Create it with CREATE DATABASE, or name another one in SHIPPER_CLICKHOUSE_URL.",  # UNKNOWN_DATABASE
 }
 
+_FULL = "Is the disk full? Make room and run again: nothing is claimed that was not written."
+_HINTS = {
+    75: _FULL,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR
+    243: _FULL,  # NOT_ENOUGH_SPACE
+    # TABLE_IS_PERMANENTLY_READ_ONLY
+    774: "An operator made this table read-only: ALTER TABLE … MODIFY SETTING table_readonly = 0 undoes it.",
+}
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_UNREACHABLE = "Is ClickHouse up, and is this its HTTP port?"
+
 # What the driver lets through when a value does not fit its column; none of them comes from the network.
 SERIALIZER_ERRORS = (AttributeError, TypeError, ValueError, OverflowError, LookupError, StructError, DataError)
 
@@ -91,15 +102,19 @@ def translate(error: Exception, address: str) -> DatabaseError:
         return SchemaError(message, hint=_SCHEMA[code], code=code)
     if code in _TRANSIENT:
         return DatabaseUnavailable(message, code=code)
-    return DatabaseError(message, code=code) if code is not None else _without_code(error, address, message)
+    if code is not None:
+        return DatabaseError(message, hint=_HINTS.get(code, ""), code=code)
+    return _without_code(error, address, message)
 
 
 def _without_code(error: Exception, address: str, message: str) -> DatabaseError:
     """The error of ours where ClickHouse itself said nothing."""
     if refused := refusal(error, prefix="clickhouse_"):
         return DatabaseError(f"{address}: {refused.message}", hint=refused.hint)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return DatabaseError(message, hint=_FULL)
     if isinstance(error, (OperationalError, ClientError, OSError, TimeoutError)):
-        return DatabaseUnavailable(message, hint="Is ClickHouse up, and is this its HTTP port?")
+        return DatabaseUnavailable(message, hint="" if address.startswith("chdb:") else _UNREACHABLE)
     if type(error) is DriverDatabaseError:
         # An answer without ClickHouse's code header is a proxy's or another service's.
         return DatabaseUnavailable(message, hint="Is this the HTTP port of ClickHouse? The answer has no error code.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -169,3 +170,39 @@ async def test_two_directories_at_once_are_an_error_of_ours(tmp_path: Path) -> N
         await connect(database_settings(f"chdb:{tmp_path}/two"), busy_timeout=0)
     assert await first.query("SELECT 1") == [(1,)]
     await first.close()
+
+
+async def test_a_disk_without_room_to_spare_gets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine would acknowledge what it cannot write. Reading goes on; with room again writing does too."""
+    url = f"chdb:{tmp_path / 'data'}"
+    database = await connect(database_settings(url))
+    await database.command("CREATE TABLE t (a Int64) ENGINE = MergeTree ORDER BY a")
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=63 * 1024 * 1024))
+        for call in (
+            database.command("CREATE TABLE u (a Int64) ENGINE = MergeTree ORDER BY a"),
+            database.insert("t", ["a"], ["Int64"], [[1]], token="1"),
+        ):
+            with pytest.raises(DatabaseError, match="63 MiB are free on its disk, expected at least 64") as caught:
+                await call
+            assert type(caught.value) is DatabaseError
+            assert caught.value.hint.startswith("Make room")
+        assert await database.query("SELECT a FROM t") == []
+    await database.insert("t", ["a"], ["Int64"], [[1]], token="1")
+    assert await database.query("SELECT a FROM t") == [(1,)]
+    assert await database.query("SHOW TABLES") == [("t",)]
+    await database.close()
+
+
+async def test_a_directory_that_the_engine_cannot_read_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    """A table's definition that was cut off, as a full disk leaves it."""
+    url = f"chdb:{tmp_path / 'data'}"
+    database = await connect(database_settings(url))
+    await database.command("CREATE TABLE t (a Int64) ENGINE = MergeTree ORDER BY a")
+    await database.close()
+    (definition,) = (tmp_path / "data").rglob("t.sql")
+    definition.resolve().write_text("")
+    with pytest.raises(DatabaseError) as caught:
+        await connect(database_settings(url))
+    assert "does not start on what is in this directory" in caught.value.hint

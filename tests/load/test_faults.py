@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 
 import aiohttp
@@ -105,3 +106,21 @@ def test_the_code_in_a_text_of_the_embedded_engine() -> None:
     """The number after `Code:`; None when there is none."""
     assert code_of("Code: 164. DB::Exception: Cannot execute query in readonly mode. (READONLY)") == 164
     assert code_of("no code") is None
+
+
+@pytest.mark.parametrize("address", ["chdb:/data", "http://host:8123/db"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_named_and_not_tried_again(address: str, number: int) -> None:
+    """Of the driver's spool file: not an outage, whatever the kind of database."""
+    error = translate(OSError(number, "no room"), address)
+    assert type(error) is DatabaseError
+    assert error.hint.startswith("Is the disk full?")
+
+
+def test_what_clickhouse_refuses_for_good_says_what_to_do() -> None:
+    for code, hint in ((243, "Is the disk full?"), (774, "MODIFY SETTING table_readonly = 0")):
+        error = translate(exceptions.DatabaseError("Code: ?", code=code), "http://host:8123/db")
+        assert type(error) is DatabaseError
+        assert hint in error.hint
+    # Nothing about HTTP where there is none.
+    assert translate(OSError(errno.EIO, "bad"), "chdb:/data").hint == ""
