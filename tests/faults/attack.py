@@ -70,7 +70,8 @@ class Attack:
         for number in range(this.late_events):
             rig.add_event(age=5 + number)
         rig.misbehave(this.misbehaviour)
-        rig.api.spoil(self._signal_rules(of_api=True))
+        rig.api.done.clear()
+        rig.api.spoil([*self._signal_rules(of_api=True), *self._disk_rules()])
         if rig.database is not None:
             rig.database.done.clear()
             rig.database.spoil([*self._signal_rules(of_api=False), *map(self._rule, this.spoils)])
@@ -79,7 +80,6 @@ class Attack:
             processes = [
                 await rig.start(
                     *arguments,
-                    file_limit=this.file_limit,
                     SHIPPER_RETRIES=str(this.retries),
                     SHIPPER_CLICKHOUSE_TIMEOUT=f"{TIMEOUT}s" if self._hangs else "30s",
                 )
@@ -89,7 +89,7 @@ class Attack:
         finally:
             await asyncio.gather(*self._tasks)
             await rig.heal()
-            for statement in self._mend:
+            for statement in reversed(self._mend):
                 await rig.sql(statement)
 
     @property
@@ -113,7 +113,7 @@ class Attack:
             faults.update({Fault(name): count for name, count in self.rig.database.done.items() if name in set(Fault)})
         faults[Fault.LATE_EVENTS] += this.late_events
         faults[Fault.TWO_AT_ONCE] += this.two
-        faults[Fault.DISK_FULL] += this.file_limit is not None
+        faults[Fault.DISK_FULL] += self.rig.api.done[Fault.DISK_FULL]
         return +faults
 
     def _rule(self, spoil: Spoil) -> Rule:
@@ -158,6 +158,17 @@ class Attack:
             self._mend.append(undo)
 
         return run
+
+    def _disk_rules(self) -> list[Rule]:
+        """Leave no room on the disk at the round's page, where the rig has a disk of its own."""
+        rig, page = self.rig, self.round.disk_full
+        if not page or rig.disk is None:
+            return []
+
+        async def fill() -> None:
+            rig.fill_disk()
+
+        return [Rule(Fault.DISK_FULL, is_page, proxy.before(fill), page)]
 
     def _signal_rules(self, *, of_api: bool) -> list[Rule]:
         """The rule that sends the round's signal, when its point is on this side."""

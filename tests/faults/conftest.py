@@ -31,3 +31,10 @@ async def embedded_rig(tmp_path: Path) -> AsyncIterator[Rig]:
     """A rig over an empty embedded database."""
     async with open_rig(tmp_path, None) as rig:
         yield rig
+
+
+@pytest.fixture(params=["rig", "embedded_rig"])
+def any_rig(request: pytest.FixtureRequest) -> Rig:
+    """A rig over an empty database, once of each kind."""
+    rig: Rig = request.getfixturevalue(request.param)
+    return rig

@@ -70,6 +70,7 @@ _ON_REQUESTS = (
     *(Fault.DB_READ_ONLY, Fault.DB_KILLED, Fault.DB_KILLED_AFTER, Fault.DB_HUNG),
     *(Fault.DB_TABLE_READ_ONLY, Fault.DB_TABLE_MISSING),
 )
+_OF_TABLE = {Fault.DB_TABLE_READ_ONLY, Fault.DB_TABLE_MISSING}
 _OF_EMBEDDED = (Point.PAGE, Point.PAGE_ANSWERED)
 
 
@@ -95,7 +96,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One start of the shipper (or two), and what it meets."""
+    """One start of the shipper (or two), and what it meets. `disk_full` is the page at which there is no room left."""
 
     command: str
     misbehaviour: Misbehaviour
@@ -103,7 +104,7 @@ class Round:
     signal: Signal | None = None
     two: bool = False
     late_events: int = 0
-    file_limit: int | None = None
+    disk_full: int = 0
     retries: int = 2
 
 
@@ -125,15 +126,18 @@ class Plan:
         return cls(
             seed,
             embedded,
-            window=rng.choice(("3h", "6h", "12h", "1d")),
-            batch_rows=rng.choice((20, 60, 150, 20_000)),
+            window=rng.choice(("4h", "12h", "1d", "3d", "3d")),
+            batch_rows=rng.choice((20, 50, 100, 20_000)),
             concurrency=rng.choice((1, 2, 4)),
             rounds=tuple(_round(rng, embedded=embedded) for _ in range(rng.choice((1, 1, 2)))),
         )
 
 
 def _round(rng: Random, *, embedded: bool) -> Round:
-    spoils = () if embedded else tuple(_spoil(rng, fault) for fault in _some(rng, _ON_REQUESTS, (0, 1, 1, 2)))
+    faults = [] if embedded else _some(rng, _ON_REQUESTS, (0, 1, 1, 2))
+    if set(faults) >= _OF_TABLE:
+        faults.pop()
+    spoils = tuple(_spoil(rng, fault) for fault in faults)
     return Round(
         command=rng.choice(("run", "backfill")),
         misbehaviour=_misbehaviour(rng, _some(rng, tuple(_SWITCHES), (0, 0, 1, 1, 2))),
@@ -142,7 +146,7 @@ def _round(rng: Random, *, embedded: bool) -> Round:
         # One directory belongs to one process; that a second is turned away is tested by name.
         two=not embedded and rng.random() < 0.15,
         late_events=rng.choice((0, 0, 3)),
-        file_limit=rng.choice((16_384, 32_768, 65_536)) if embedded and rng.random() < 0.4 else None,
+        disk_full=rng.randrange(1, 13) if embedded and rng.random() < 0.5 else 0,
         retries=rng.choice((0, 2, 5)),
     )
 
@@ -160,13 +164,14 @@ def _misbehaviour(rng: Random, faults: Sequence[Fault]) -> Misbehaviour:
 def _spoil(rng: Random, fault: Fault) -> Spoil:
     if fault is Fault.DB_RESET:
         return Spoil(fault, rng.randrange(1, 25), rng.randrange(1, 6))
+    first = rng.choice((1, 1, 2, 3))
     if fault in {Fault.DB_MEMORY, Fault.DB_READ_ONLY}:
-        return Spoil(fault, rng.randrange(1, 4), rng.randrange(1, 5))
-    return Spoil(fault, rng.randrange(1, 4))
+        return Spoil(fault, first, rng.randrange(1, 5))
+    return Spoil(fault, first)
 
 
 def _signal(rng: Random, *, embedded: bool) -> Signal:
     fault = rng.choice((Fault.KILLED, Fault.KILLED, Fault.TERMINATED))
     point = rng.choice(_OF_EMBEDDED if embedded else tuple(Point))
-    first = rng.randrange(1, 13) if point in _OF_EMBEDDED else rng.randrange(1, 5)
+    first = rng.randrange(1, 13) if point in _OF_EMBEDDED else rng.choice((1, 1, 2, 3, 4))
     return Signal(fault, point, first, delay=rng.choice((0.0, rng.uniform(0, 0.3))) if embedded else 0.0)

@@ -10,17 +10,18 @@ import resource
 import secrets
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shipper.config import Settings
 from shipper.model import Lane
 from shipper.simulator import Misbehaviour, Organization, Simulator
 from tests.cli.conftest import KEY, SHIPPER, clean_environment
@@ -29,9 +30,13 @@ from tests.faults import oracle
 from tests.faults.oracle import Obligation, Verdict
 from tests.faults.proxy import Proxy
 
-# Short, so that the run after a killed one need not wait long for its lease to expire.
-_LEASE = {"SHIPPER_LEASE_TTL": "2s", "SHIPPER_LEASE_WAIT": "10s"} if "lease_ttl" in Settings.model_fields else {}
+# Short, so that the run after a killed one need not wait long for its lease to expire, and long enough for a machine
+# that is busy: an answer may take a fifth of it.
+_LEASE = {"SHIPPER_LEASE_TTL": "4s", "SHIPPER_LEASE_WAIT": "30s"}
 _NOT_INSTALLED = ("numpy", "pandas", "pyarrow", "polars")
+
+# More than the embedded engine wants to find free.
+_DISK_MEGABYTES = 96
 
 DAY = 86_400
 DAYS = 3
@@ -66,6 +71,7 @@ class Rig:
 
     `database` and `server` are None for the embedded engine, which has no connection to come between. `bare` is a
     PYTHONPATH that hides what only the embedded engine needs: the driver would load pandas for every process here.
+    `disk` is a small disk that this rig has for itself, where this user may mount one.
     """
 
     simulator: Simulator
@@ -76,9 +82,11 @@ class Rig:
     database: Proxy | None = None
     server: Server | None = None
     bare: str = ""
+    disk: Path | None = None
     visible: dict[str, int] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+    restarting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def misbehave(self, misbehaviour: Misbehaviour) -> None:
         """From now on the API behaves like this. The key works again."""
@@ -152,25 +160,39 @@ class Rig:
     async def signal(self, number: signal.Signals) -> None:
         """Send every running shipper a signal; wait for its end when nothing can survive it."""
         for process in self.processes:
-            if process.returncode is None:
-                process.send_signal(number)
-                if number == signal.SIGKILL:
-                    await process.wait()
+            tell(process, number)
+            if number == signal.SIGKILL:
+                await process.wait()
+
+    def fill_disk(self) -> None:
+        """Leave no room on the disk."""
+        assert self.disk is not None
+        with (self.disk / "filler").open("wb") as file, suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+
+    def empty_disk(self) -> None:
+        if self.disk is not None:
+            (self.disk / "filler").unlink(missing_ok=True)
 
     async def kill_and_restart(self) -> None:
         """SIGKILL the ClickHouse server and start it again on its data and its port."""
         assert self.server is not None
-        await asyncio.to_thread(self.server.kill)
-        await asyncio.to_thread(self.server.start)
+        async with self.restarting:
+            await asyncio.to_thread(self.server.kill)
+            await asyncio.to_thread(self.server.start)
 
     async def heal(self) -> None:
-        """Nothing is spoilt from now on."""
+        """Nothing is spoilt from now on, and a server that is on its way up is there."""
         self.misbehave(Misbehaviour())
         self.api.heal()
+        self.empty_disk()
         if self.database is not None:
             self.database.heal()
         if self.server is not None:
             self.server.wake()
+            async with self.restarting:
+                pass
 
     async def ship_to_the_end(self) -> Ended:
         """Heal everything and let `watch` work until a pass is done; then let one more event happen, and wait for the
@@ -186,10 +208,10 @@ class Rig:
                 added = time.time()
                 while (await _whole_pass(process))["started"] <= added:
                     pass
-                process.terminate()
+                tell(process, signal.SIGTERM)
                 result = Ended(await process.wait(), "", (await log).decode())
         except (TimeoutError, EOFError):
-            process.kill()
+            tell(process, signal.SIGKILL)
             await process.wait()
             pytest.fail(f"does not recover: {(await log).decode()[-3000:]}")
         assert result.code == 0, result.err
@@ -204,8 +226,18 @@ async def _whole_pass(process: asyncio.subprocess.Process) -> dict[str, Any]:
         if not line:
             raise EOFError
         report: dict[str, Any] = json.loads(line)
-        if all(lane["status"] == "ok" for lane in report["lanes"]):
+        if report["lanes"] and all(lane["status"] == "ok" for lane in report["lanes"]):
             return report
+
+
+def tell(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal, unless the process has ended.
+
+    Past asyncio: its own way looks for the end of the process first, and takes it from the thread that waits for it.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 async def ended(process: asyncio.subprocess.Process) -> Ended:
@@ -214,7 +246,7 @@ async def ended(process: asyncio.subprocess.Process) -> Ended:
         async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate()
     except TimeoutError:
-        process.kill()
+        tell(process, signal.SIGKILL)
         await process.wait()
         raise
     assert process.returncode is not None
@@ -233,9 +265,10 @@ def build_organization(seed: int, anchor: int) -> Organization:
 
 @asynccontextmanager
 async def open_rig(
-    directory: Path, server: Server | None, *, seed: int = 1, anchor: int | None = None
+    directory: Path, server: Server | None, *, seed: int = 1, anchor: int | None = None, disk: bool = False
 ) -> AsyncIterator[Rig]:
-    """A rig over an empty database of the server, or over an empty embedded one in `directory`."""
+    """A rig over an empty database of the server, or over an empty embedded one in `directory`; with `disk` on a small
+    disk of its own, if this user may mount one."""
     anchor = midnight() if anchor is None else anchor
     simulator = Simulator(build_organization(seed, anchor), admin_key=KEY)
     for _ in range(TIES):
@@ -246,8 +279,12 @@ async def open_rig(
         api = await stack.enter_async_context(Proxy(_port(simulator.base_url)))
         since = anchor - DAYS * DAY
         if server is None:
-            data = directory / name
+            mounted = stack.enter_context(small_disk(directory / f"{name}.disk")) if disk else None
+            data = (mounted or directory) / name
             rig = Rig(simulator, api, since, f"chdb:{data}", f"chdb:{data}")
+            # Calls wait for one another there, and the lease of a process that is gone holds up nobody.
+            rig.settings["SHIPPER_LEASE_TTL"] = "1m"
+            rig.disk = mounted
             stack.callback(shutil.rmtree, data, ignore_errors=True)
         else:
             database = await stack.enter_async_context(Proxy(server.port))
@@ -258,6 +295,22 @@ async def open_rig(
             stack.push_async_callback(asyncio.to_thread, _sql, server.url, f"DROP DATABASE {name} SYNC")
         stack.push_async_callback(rig.signal, signal.SIGKILL)
         yield rig
+
+
+@contextmanager
+def small_disk(directory: Path) -> Iterator[Path | None]:
+    """A file system in memory, mounted at `directory`; None where this user may not mount one."""
+    directory.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={_DISK_MEGABYTES}m", "tmpfs"]
+    mounted = False
+    if os.geteuid() == 0 and sys.platform == "linux":
+        mounted = not subprocess.run(["mount", *options, directory], capture_output=True, check=False).returncode
+    try:
+        yield directory if mounted else None
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", directory], check=True)
+        directory.rmdir()
 
 
 def _bare(directory: Path) -> str:

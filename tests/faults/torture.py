@@ -36,8 +36,9 @@ from tests.faults.rig import Ended, Rig, midnight, open_rig
 if TYPE_CHECKING:
     from multiprocessing import Queue
 
-# What a process under these faults may end with. 70 is a bug, whatever was done to it.
-_ALLOWED = {0, 69, 75, 77, 78, -signal.SIGKILL}
+# What a process under these faults may end with. 70 is a bug, whatever was done to it. A SIGTERM that comes before the
+# first line of ours or after the last ends it as it ends any process.
+_ALLOWED = {0, 69, 75, 77, 78, -signal.SIGKILL, -signal.SIGTERM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,9 @@ def _trouble(results: Iterable[Ended]) -> str:
 async def one(seed: int, anchor: int, directory: Path, server: Server) -> Outcome:
     plan = Plan.of(seed)
     try:
-        async with open_rig(directory, None if plan.embedded else server, seed=seed % 20, anchor=anchor) as rig:
+        disk = any(one.disk_full for one in plan.rounds)
+        over = None if plan.embedded else server
+        async with open_rig(directory, over, seed=seed % 20, anchor=anchor, disk=disk) as rig:
             return await torture(plan, rig)
     except Exception:  # noqa: BLE001 - one seed that breaks the harness must not hide the others
         return Outcome(seed, trouble=traceback.format_exc(limit=-6))
@@ -99,6 +102,7 @@ async def one(seed: int, anchor: int, directory: Path, server: Server) -> Outcom
 
 def _work(seeds: Queue[int | None], outcomes: Queue[Outcome], anchor: int) -> None:
     """A worker: a server of its own, seeds until there are none left."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as directory:
         data = Path(directory) / "server"
         data.mkdir()
@@ -120,10 +124,12 @@ def outcomes(seeds: Sequence[int], *, anchor: int, jobs: int) -> Iterator[Outcom
     try:
         for _ in seeds:
             yield _next(done, workers)
+        for worker in workers:
+            worker.join()
     finally:
         for worker in workers:
-            worker.join(30)
             worker.terminate()
+            worker.join()
 
 
 def _next(done: Queue[Outcome], workers: Sequence[multiprocessing.process.BaseProcess]) -> Outcome:
@@ -168,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--anchor", type=int, default=midnight(), help="where the events end, Unix seconds")
     given = parser.parse_args(arguments)
     seeds = range(given.seed, given.seed + given.runs)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     begun = time.monotonic()
     results = []
     for outcome in outcomes(seeds, anchor=given.anchor, jobs=min(given.jobs, given.runs)):
