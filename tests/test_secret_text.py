@@ -37,6 +37,7 @@ def test_a_password_does_not_show_wherever_it_is(url: str, shown: str) -> None:
         "http://u:hun/ter2@h/db",
         "http://u:hun@ter2@h/db",
         "http://u:hunter2@:8123/db",
+        "http://u:hunter2@host:port/db",
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused_without_being_quoted(url: str) -> None:
