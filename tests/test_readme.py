@@ -120,6 +120,15 @@ def test_links_in_the_readme_lead_to_files() -> None:
         assert (README.parent / target).exists(), target
 
 
+def test_every_test_that_the_readme_names_is_there() -> None:
+    """A guarantee is only as good as the test that is named for it."""
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", README.read_text())
+    assert len(named) > 15
+    for path, function in named:
+        source = (README.parent / path).read_text()
+        assert not function or re.search(rf"^(async )?def {function}\(", source, re.MULTILINE), (path, function)
+
+
 def test_every_environment_name_in_the_readme_is_a_setting() -> None:
     known = {environment_name(name) for name in Settings.model_fields} | {"SHIPPER_CONFIG"}
     for name in re.findall(r"\b(?:SHIPPER|OPENAI)_[A-Z_]+\b", README.read_text()):
