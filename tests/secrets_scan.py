@@ -93,7 +93,9 @@ class Scan:
 
     def folder(self, root: Path, *, source: bool = False) -> None:
         for path in _files(root, skip=_TOOLS if source else set()):
-            if path.name != KEY_FILE and _file_holds_a_key(path, source=source):
+            # A test installs the product: its source names the simulated key.
+            is_source = source or path.suffix in {".py", ".pyc"}
+            if path.name != KEY_FILE and _file_holds_a_key(path, source=is_source):
                 self.found[f"file {path}"] = None
 
 
