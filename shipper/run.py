@@ -89,6 +89,7 @@ class Run:
             coverage = Coverage(
                 drained=await ledger.covered(lane),
                 drained_today=await ledger.covered(lane, drained_since=midnight(now)),
+                overlapped=await ledger.covered(lane, settled_after=schedule.overlap),
                 settled=await ledger.covered(lane, settled_after=schedule.resweep),
             )
             return plan_run(coverage, now, schedule)

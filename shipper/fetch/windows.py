@@ -3,7 +3,9 @@
 A run reads three things of each lane, and the ledger says what is left of each:
 
 - **gaps**: everything since the first covered moment, or `lookback` before now, that no window covers yet;
-- **overlap**: the last `overlap` before the newest covered moment, again, for events that became visible late;
+- **overlap**: every moment that was not yet read at least `overlap` after it happened, for events that became visible
+  late. Mostly that is the last `overlap` before the newest covered moment; more when a run ended between two windows,
+  or a backfill covered what is newer;
 - **resweep**: once a day, every earlier moment that was not yet read at least `resweep` after it happened.
 
 So the next run reads an event that becomes visible at most `overlap` after its effective_at, and some later run reads
@@ -46,12 +48,14 @@ class Schedule:
 class Coverage:
     """What the ledger knows of a lane, each in any order.
 
-    `drained` was read to its end; `drained_today` since `midnight(now)`; `settled` is the part of `drained` that was
-    read at least the resweep after it happened, so that nothing is expected there any more.
+    `drained` was read to its end; `drained_today` since `midnight(now)`. `overlapped` and `settled` are the parts of
+    `drained` that were read at least the overlap, and at least the resweep, after they happened: nothing is expected
+    in `settled` any more.
     """
 
     drained: Sequence[Window] = ()
     drained_today: Sequence[Window] = ()
+    overlapped: Sequence[Window] = ()
     settled: Sequence[Window] = ()
 
 
@@ -74,7 +78,8 @@ def plan_run(coverage: Coverage, now: int, schedule: Schedule) -> list[Window]:
         if schedule.resweep and oldest < midnight(now):
             wanted += subtract(Window(oldest, midnight(now)), [*coverage.settled, *coverage.drained_today])
     if oldest < now:
-        wanted += subtract(Window(oldest, now), covered)
+        # The gaps are among them: what was never read was not read late enough either.
+        wanted += subtract(Window(oldest, now), coverage.overlapped)
     return cut(wanted, schedule.window)
 
 
