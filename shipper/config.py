@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     @field_validator("overlap", "window", "request_timeout", "clickhouse_timeout")
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
-        if value < timedelta(seconds=1):
+        if value <= timedelta():
             raise ValueError("must be at least 1s")
         return value
 

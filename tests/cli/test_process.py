@@ -92,7 +92,7 @@ async def test_a_backfill_killed_half_way_ends_complete_when_started_again(
 ) -> None:
     """SIGKILL in the middle, then the same command: the table is the truth, each event once."""
     # On a server the next one waits for the lease of the dead one to end.
-    settings = {"SHIPPER_BATCH_ROWS": "20", "SHIPPER_CONCURRENCY": "2", "SHIPPER_LEASE_TTL": "4s"}
+    settings = {"SHIPPER_BATCH_ROWS": "20", "SHIPPER_CONCURRENCY": "2", "SHIPPER_LEASE_TTL": "10s"}
     process = await start(environment(slow, database_url, **settings), *backfill_arguments())
     await requests(slow, asked)
     process.kill()
