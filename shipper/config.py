@@ -1,21 +1,18 @@
-"""Settings: defaults, then one YAML file, then the environment; secrets best from files.
+"""Settings: each a field with its default and its help. settings_file.py says where their values come from.
 
-Every setting is a field here with its default and its help; the README's table and the Kubernetes manifests are tested
-against this file. An unknown name is refused, with the nearest known one as a suggestion.
+The README's table and the Kubernetes manifests are tested against this file.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -27,18 +24,33 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shipper.durations import format_duration, parse_duration
 from shipper.errors import ConfigError
 from shipper.keystore import Entry, Keystore
 from shipper.masterkey import parse_master_key, read_master_key
 from shipper.model import Source, SourceID, WorkspaceID
-from shipper.secret_text import SECRET, check_key, read_secret, redact_url, unreadable
+from shipper.secret_text import SECRET, check_key, read_secret, redact_url
 
 # ENV names shared with OpenAI's official SDKs, so that one environment serves both.
 _ENV_ADMIN_KEY = "OPENAI_ADMIN_KEY"
 _ENV_ADMIN_KEY_FILE = "OPENAI_ADMIN_KEY_FILE"
+
+
+# Settings of the source that is described without `sources`.
+SINGLE_SOURCE = frozenset(
+    {
+        "admin_key",
+        "admin_key_file",
+        "organization",
+        "base_url",
+        "workspace",
+        "source_id",
+        "tenant_lane",
+        "retention_days",
+    }
+)
 
 
 def _split_paths(value: object) -> object:
@@ -313,7 +325,7 @@ class Settings(BaseSettings):
 
     def public(self) -> dict[str, Any]:
         """Every setting as plain data, secrets as `<SECRET>`: what `config show` prints."""
-        unused = set(_SINGLE_SOURCE) if self.sources else set()
+        unused = set(SINGLE_SOURCE) if self.sources else set()
         return {name: _public(name, value) for name, value in self.model_dump(mode="json", exclude=unused).items()}
 
 
@@ -342,107 +354,15 @@ def source_of(entry: Entry) -> SourceSettings:
             **{"id": entry.id, "workspace": entry.workspace, "admin_key": entry.key, **dict(entry.settings)}
         )
     except ValidationError as error:
-        raise ConfigError(_explain(error, f"the keystore's source {entry.id!r}")) from None
+        raise ConfigError(explain(error, f"the keystore's source {entry.id!r}")) from None
 
 
-def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from the YAML file (`path`, or SHIPPER_CONFIG) and the environment.
-
-    `overrides` come from the command line and win over the environment, which wins over the file. Raises ConfigError
-    for a file that is not there, is not YAML, or names an unknown setting.
-    """
-    path = path or (Path(os.environ["SHIPPER_CONFIG"]) if os.environ.get("SHIPPER_CONFIG") else None)
-    values = _read_yaml(path) if path else {}
-    where = str(path) if path else "the environment"
-    _refuse_unknown(values, set(Settings.model_fields), where)
-    if values.get("master_key") is not None:
-        raise ConfigError(
-            f"{where}: master_key does not belong into the configuration file",
-            hint="Name a file of its own with master_key_file, or set SHIPPER_MASTER_KEY.",
-        )
-    _refuse_unknown_environment()
-    if beside := sorted(_SINGLE_SOURCE & values.keys()) if values.get("sources") else []:
-        raise ConfigError(
-            f"{where}: {beside[0]} describes a single source, and the file lists sources",
-            hint=f"Say it in the entries of `sources`: {beside[0].removeprefix('source_')}.",
-        )
-    values = {name: value for name, value in values.items() if not _in_environment(name)}
-    try:
-        return Settings(**{**values, **(overrides or {})})
-    except ValidationError as error:
-        raise ConfigError(_explain(error, where)) from None
-    except SettingsError as error:
-        raise ConfigError(f"the environment: {error}", hint="Lists of objects belong in the YAML file.") from None
-
-
-# Settings of the source that is described without `sources`.
-_SINGLE_SOURCE = frozenset(
-    {
-        "admin_key",
-        "admin_key_file",
-        "organization",
-        "base_url",
-        "workspace",
-        "source_id",
-        "tenant_lane",
-        "retention_days",
-    }
-)
-
-# Two ways to give one secret: the environment's wins over the file's, whichever each uses.
-_SAME_SECRET = tuple((name, f"{name}_file") for name in ("admin_key", "clickhouse_password", "master_key"))
-
-
-def _in_environment(name: str) -> bool:
-    names = next((pair for pair in _SAME_SECRET if name in pair), (name,))
-    return any(os.environ.get(environment_name(one)) for one in names)
-
-
-def environment_name(field: str) -> str:
-    """The environment variable of a setting: OPENAI_… where the official SDK has a name for it, else SHIPPER_…."""
-    alias = Settings.model_fields[field].validation_alias
-    return alias if isinstance(alias, str) else f"SHIPPER_{field.upper()}"
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration file {path}: {unreadable(error)}") from None
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        # The mark of a YAML error quotes the line, which may hold a key: give its place only.
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{place}: not valid YAML") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected settings as `name: value`, got a {type(values).__name__}")
-    return {str(name): value for name, value in values.items()}
-
-
-def _refuse_unknown(values: Mapping[str, Any], known: set[str], where: str) -> None:
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"{where}: unknown setting {name!r}", hint=_suggest(name, known))
-
-
-def _refuse_unknown_environment() -> None:
-    known = {environment_name(name) for name in Settings.model_fields} | {"SHIPPER_CONFIG"}
-    for name in os.environ:
-        # Kubernetes injects SHIPPER_SERVICE_HOST and its like when a Service is called `shipper`.
-        if name.startswith("SHIPPER_") and name not in known and not re.search(r"_(SERVICE|PORT)(_|$)", name):
-            raise ConfigError(f"unknown setting {name} in the environment", hint=_suggest(name, known))
-
-
-def _suggest(name: str, known: set[str]) -> str:
+def suggest(name: str, known: set[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=1)
     return f"Did you mean {near[0]!r}?" if near else "`shipper config show` lists every setting."
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def explain(error: ValidationError, where: str) -> str:
     """One line per problem: the setting's path and what was expected. Never the input: it may be a secret."""
     lines = []
     for problem in error.errors(include_input=False, include_context=False, include_url=False):
@@ -450,6 +370,6 @@ def _explain(error: ValidationError, where: str) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             model = ListSettings if problem["loc"][0] == "lists" else SourceSettings
-            message = f"unknown setting. {_suggest(str(problem['loc'][-1]), set(model.model_fields))}"
+            message = f"unknown setting. {suggest(str(problem['loc'][-1]), set(model.model_fields))}"
         lines.append(f"{name}: {message}")
     return f"{where}: " + "; ".join(lines)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shipper.config import Settings, environment_name, load_settings
+from shipper.config import Settings
 from shipper.durations import format_duration, parse_duration, parse_moment
 from shipper.errors import ConfigError, ExitCode, UsageError
 from shipper.secret_text import read_secret
+from shipper.settings_file import environment_name, load_settings
 from tests.secrets_scan import canary
 
 KEY = canary("config")

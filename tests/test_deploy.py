@@ -18,8 +18,9 @@ from typer.main import get_command
 
 from shipper import __version__, run
 from shipper.cli.app import build
-from shipper.config import Settings, environment_name, load_settings
+from shipper.config import Settings
 from shipper.errors import ExitCode, ShipperError
+from shipper.settings_file import environment_name, load_settings
 from tests import kustomize
 
 ROOT = Path(__file__).parent.parent

@@ -16,10 +16,11 @@ import pytest
 from pydantic import SecretStr
 
 from shipper import keystore as module
-from shipper.config import Settings, SourceSettings, entry_of, load_settings, source_of
+from shipper.config import Settings, SourceSettings, entry_of, source_of
 from shipper.errors import ConfigError, ExitCode, UsageError
 from shipper.keystore import Entry, Keystore
 from shipper.masterkey import MasterKey, parse_master_key, read_master_key, read_private, write_new_master_key
+from shipper.settings_file import load_settings
 from tests.secrets_scan import canary
 
 KEY = canary("keystore")

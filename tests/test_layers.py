@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"durations"}),
     frozenset({"keystore"}),
     frozenset({"config", "telemetry", "stopping"}),
+    frozenset({"settings_file"}),
     frozenset({"fetch", "normalize", "enrich", "load"}),
     frozenset({"pipeline", "simulator"}),
     frozenset({"run"}),

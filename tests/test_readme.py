@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from shipper.cli.app import build
-from shipper.config import ListSettings, Settings, SourceSettings, environment_name
+from shipper.config import ListSettings, Settings, SourceSettings
 from shipper.durations import format_duration
 from shipper.errors import ExitCode
+from shipper.settings_file import environment_name
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shipper.config import load_settings
 from shipper.errors import ConfigError
 from shipper.secret_text import redact_url
+from shipper.settings_file import load_settings
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from shipper.config import Settings, environment_name
+from shipper.config import Settings
 from shipper.model import COLUMNS
+from shipper.settings_file import environment_name
 from tests.test_readme import commands
 
 ROOT = Path(__file__).parent.parent

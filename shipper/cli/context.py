@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from shipper.config import Settings, load_settings
+from shipper.config import Settings
 from shipper.errors import ExitCode
+from shipper.settings_file import load_settings
 from shipper.telemetry import configure_logging
 
 _given: dict[str, str | Path] = {}
