@@ -1,0 +1,436 @@
+"""A state machine that looks for a way to lose an event, to double one, or to claim one that is not there.
+
+Hypothesis chooses the steps: events appear, time passes, the host's clock strays, runs and backfills start, single
+operations of theirs go on, fail, or happen without an answer, runs crash between any two operations or are asked to
+stop. What runs is the real code from `shipper.run` down to paging and the writer; the API, the database and time are
+models. After each operation, and once more after a quiet time, the promises are held against what is in the tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from pydantic import SecretStr
+
+from shipper.config import Settings, SourceSettings
+from shipper.durations import parse_duration
+from shipper.enrich import Enricher
+from shipper.errors import ApiUnavailable, DatabaseUnavailable, Interrupted, LeaseHeld, LeaseLost
+from shipper.load.tables import COVERAGE, LEASES, LOGS, RUNS
+from shipper.model import MAX_TIME, Lane, Window
+from shipper.run import Run
+from tests.model.api import KINDS, Api, Event
+from tests.model.process import Operation, Process, World, database_of, new_task
+from tests.model.store import Store
+from tests.model.time import Loop, Time
+
+# Four hours before a month ends: rows of one batch may belong to two partitions.
+START = int(datetime(2025, 11, 30, 20, tzinfo=UTC).timestamp())
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+LOOKBACK = 12 * HOUR
+OVERLAP = HOUR
+RESWEEP = DAY
+LEASE = MINUTE
+
+_AGES = st.sampled_from([0, 0, 1, MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 20 * HOUR])
+# How late an event becomes visible: at once, within the overlap, within the re-sweep, later than is promised.
+_LATENESS = st.sampled_from(
+    [0, 0, MINUTE, 10 * MINUTE, 30 * MINUTE, 45 * MINUTE, HOUR - 1, HOUR, 4 * HOUR, 20 * HOUR, DAY, DAY + HOUR, 3 * DAY]
+)
+# Tables a run writes; faults are put where it does.
+WRITTEN = (LOGS, LOGS, COVERAGE, COVERAGE, LEASES, RUNS)
+_PICKS = st.integers(0, 11)
+_ENOUGH = 10_000
+
+
+_EXPECTED = (ApiUnavailable, DatabaseUnavailable, Interrupted, LeaseHeld, LeaseLost)
+
+
+class Loss(AssertionError):  # noqa: N818 - says what is the matter
+    """A promise that was broken."""
+
+
+class _NothingToAdd(Enricher):
+    async def refresh(self) -> None:
+        """No file to look at, and no thread to look at it."""
+
+
+class Shipping(RuleBasedStateMachine):
+    """See the module. `overlap` is what is configured; what is promised for it is OVERLAP."""
+
+    overlap: ClassVar[int] = OVERLAP
+
+    @initialize(
+        page_size=st.sampled_from([2, 3, 100]),
+        blunt=st.booleans(),
+        resweep=st.sampled_from([RESWEEP, 0]),
+        window=st.sampled_from([HOUR, 3 * HOUR, DAY]),
+        concurrency=st.integers(1, 2),
+        batch_rows=st.sampled_from([1, 2, 5, 1000]),
+        tenant_lane=st.booleans(),
+        leased=st.booleans(),
+    )
+    def begin(
+        self,
+        page_size: int,
+        *,
+        blunt: bool,
+        resweep: int,
+        window: int,
+        concurrency: int,
+        batch_rows: int,
+        tenant_lane: bool,
+        leased: bool,
+    ) -> None:
+        self.clock = Time(START)
+        self.loop = Loop(self.clock)
+        self.loop.set_task_factory(new_task)
+        self.api = Api(self.clock, page_size, blunt=blunt)
+        self.store = Store(self.clock)
+        self.world = World(self.clock, self.loop, self.api, self.store, leased)
+        self.page_size = page_size
+        self.resweep = resweep
+        self.lanes = (Lane.ORGANIZATION, Lane.TENANT) if tenant_lane else (Lane.ORGANIZATION,)
+        source = SourceSettings(id="s", workspace="w", admin_key=SecretStr("sk-admin-model"), tenant_lane=tenant_lane)
+        self.settings = Settings(
+            sources=(source,),
+            lookback=parse_duration(LOOKBACK),
+            overlap=parse_duration(self.overlap),
+            resweep=parse_duration(resweep),
+            window=parse_duration(window),
+            concurrency=concurrency,
+            batch_rows=batch_rows,
+            lease_ttl=parse_duration(LEASE),
+            lease_wait=parse_duration(2 * LEASE),
+            clickhouse_url="http://model",
+        )
+        self.live: list[Process] = []
+        self.processes: dict[str, Process] = {}
+        self.digests: dict[str, Event] = {}
+        self.landed: set[str] = set()
+        self.looked_at = [0, 0, 0]
+        self.may_double = False
+        self.days = 0
+
+    # What the world does.
+
+    # Each time first a second goes by: what is visible in a second is visible all through it.
+
+    @rule(
+        ago=_AGES,
+        late=_LATENESS,
+        grid=st.sampled_from([1, 1, HOUR, 3 * HOUR]),
+        count=st.integers(1, 3),
+        tenant=st.booleans(),
+        kind=st.sampled_from([*KINDS, "good", "good", "good"]),
+    )
+    def events_happen(self, ago: int, late: int, grid: int, count: int, *, tenant: bool, kind: str) -> None:
+        """`ago` seconds ago, on a `grid` of windows; visible `late` seconds after that, but not before now."""
+        self._pass(1)
+        at = self.clock.true - ago
+        for _ in range(count):
+            self._add(at - at % grid, late, kind, tenant=tenant)
+
+    @rule(ago=_AGES, late=st.tuples(_LATENESS, _LATENESS), grid=st.sampled_from([1, 3 * HOUR]), tenant=st.booleans())
+    def many_happen_in_one_second(self, ago: int, late: tuple[int, int], grid: int, *, tenant: bool) -> None:
+        """More than two pages of them; they become visible in two parts that are mixed within the second."""
+        self._pass(1)
+        at = self.clock.true - ago
+        for number in range(2 * self.page_size + 1):
+            self._add(at - at % grid, late[number % 2], "good", tenant=tenant)
+
+    @rule(seconds=st.sampled_from([1, 10, MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 9 * HOUR]))
+    def time_passes(self, seconds: int) -> None:
+        self._pass(seconds)
+
+    @precondition(lambda self: self.live and self.world.leased)
+    @rule(minutes=st.integers(1, 10))
+    def time_passes_and_leases_are_renewed(self, minutes: int) -> None:
+        end = self.clock.true + minutes * MINUTE
+        while self.clock.true < end:
+            self._pass(min(LEASE // 8, end - self.clock.true))
+            for operation in list(self.world.pending):
+                if operation.what.endswith("leases"):
+                    operation.go()
+                    self._settle()
+
+    @precondition(lambda self: self.days < 6)
+    @rule(days=st.integers(1, 3))
+    def days_pass(self, days: int) -> None:
+        self.days += days
+        self._pass(days * DAY)
+
+    @rule(skew=st.sampled_from([-2 * HOUR, -HOUR, -10 * MINUTE, 0, 0, 0, 10 * MINUTE, HOUR]))
+    def clock_is_set(self, skew: int) -> None:
+        """The host's clock jumps; it is behind the true one, ahead of it, or right again."""
+        self.clock.stray(skew)
+
+    # What operators and schedulers do.
+
+    @precondition(lambda self: len(self.live) < 2)
+    @rule(undisturbed=st.booleans())
+    def run_starts(self, *, undisturbed: bool) -> None:
+        """And, undisturbed, goes on to its end at once, as most runs do."""
+        process = self._start("run")
+        if undisturbed:
+            self._finish(process)
+
+    @precondition(lambda self: len(self.live) < 2)
+    @rule(
+        ago=st.sampled_from([30 * MINUTE, HOUR, 9 * HOUR, 2 * DAY]),
+        length=st.sampled_from([HOUR, DAY]),
+        again=st.booleans(),
+        undisturbed=st.booleans(),
+    )
+    def backfill_starts(self, ago: int, length: int, *, again: bool, undisturbed: bool) -> None:
+        now = int(self.clock.host())
+        process = self._start("backfill", Window(now - ago, min(now - ago + length, now)), again=again)
+        if undisturbed:
+            self._finish(process)
+
+    @precondition(lambda self: self.live)
+    @rule(pick=_PICKS)
+    def run_is_asked_to_stop(self, pick: int) -> None:
+        self.live[pick % len(self.live)].run.stop.set()
+        self._settle()
+
+    # What becomes of operations.
+
+    @precondition(lambda self: self.world.pending)
+    @rule(picks=st.lists(_PICKS, min_size=1, max_size=15))
+    def operations_go_on(self, picks: list[int]) -> None:
+        """In any order, so that two runs and the windows of one run interleave."""
+        for pick in picks:
+            if self.world.pending:
+                self._pending(pick).go()
+                self._settle()
+
+    @precondition(lambda self: self.live)
+    @rule(pick=_PICKS)
+    def run_goes_on_to_its_end(self, pick: int) -> None:
+        self._finish(self.live[pick % len(self.live)])
+
+    @precondition(lambda self: self.live)
+    @rule(
+        pick=_PICKS,
+        what=st.sampled_from(["page", "query", "present", *(f"insert {table.name}" for table in WRITTEN)]),
+        nth=st.integers(1, 5),
+        then=st.sampled_from(["waits", "crashes", "is refused", "loses the answer", "happens in part"]),
+        times=st.integers(1, 3),
+    )
+    def run_comes_to_an_operation(self, pick: int, what: str, nth: int, then: str, times: int) -> None:
+        """The `nth` of its kind waits there, or fails, `times` times in a row, or is where the run crashes."""
+        process = self.live[pick % len(self.live)]
+        for _ in range(nth - 1):
+            if operation := self._come_to(process, what):
+                operation.go()
+                self._settle()
+        if self._come_to(process, what) is None:
+            return
+        if then == "crashes":
+            self._crash(process)
+        elif then != "waits":
+            for _ in range(times):
+                if operation := self._next(process, what):
+                    operation.fail(then)
+                    self._settle()
+
+    @precondition(lambda self: self.world.pending)
+    @rule(pick=_PICKS, how=st.sampled_from(["is refused", "loses the answer", "happens in part"]))
+    def operation_fails(self, pick: int, how: str) -> None:
+        self._pending(pick).fail(how)
+        self._settle()
+
+    @precondition(lambda self: self.live)
+    @rule(pick=_PICKS)
+    def run_crashes(self, pick: int) -> None:
+        self._crash(self.live[pick % len(self.live)])
+
+    @precondition(lambda self: self.world.orphans)
+    @rule(pick=_PICKS, lands=st.booleans())
+    def orphan_is_decided(self, pick: int, *, lands: bool) -> None:
+        """A write under way when its process gave up or died arrives after all, or never."""
+        orphan = self.world.orphans.pop(pick % len(self.world.orphans))
+        if lands:
+            self._land(orphan)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        try:
+            if sys.exc_info()[0] is None:
+                self._quiet_returns()
+        finally:
+            for process in self.live:
+                process.end()
+            self.loop.close()
+
+    def _quiet_returns(self) -> None:
+        """Everything becomes visible, nothing fails any more, runs come daily: what was promised is there, once."""
+        while self.live:
+            self._finish(self.live[0])
+        while self.world.orphans:
+            self._land(self.world.orphans.pop())
+        self.clock.stray(0)
+        reach: Process | None = None
+        self._pass(max([0, *(event.visible_at - self.clock.true for event in self.api.events.values())]))
+        # A read by a clock that was ahead may count as tomorrow's re-sweep, so the last day may be the third.
+        for pause in (1, DAY, DAY, DAY):
+            self._pass(pause)
+            process = self._start("run")
+            self._finish(process)
+            if process.run.errors:
+                raise Loss(f"a run failed although nothing was in its way: {process.run.errors}")
+            reach = reach or process
+            self._expect(event for event in self._promised(OVERLAP) if _in_reach(event, reach))
+        assert reach is not None
+        self._expect(event for event in self._promised(max(OVERLAP, self.resweep)) if _in_reach(event, reach))
+        shown = [row["eventID"] for row in self.store.final()]
+        if len(shown) != len(set(shown)):
+            raise Loss("FINAL shows an event twice")
+
+    # The steps behind the rules.
+
+    def _add(self, effective_at: int, late: int, kind: str, *, tenant: bool) -> None:
+        visible_at = max(effective_at + late, self.clock.true)
+        lane = Lane.TENANT if tenant and Lane.TENANT in self.lanes else Lane.ORGANIZATION
+        event = self.api.add(effective_at, visible_at, lane, kind)
+        self.digests[hashlib.sha256(event.raw).hexdigest()] = event
+
+    def _pass(self, seconds: int) -> None:
+        self.clock.true += seconds
+        self._settle()
+
+    def _start(self, command: str, wanted: Window | None = None, *, again: bool = False) -> Process:
+        process = Process(self.world, self.clock.true, self._covered_from(), command)
+        run = process.run = Run(self.settings, database_of(process), _NothingToAdd(()), command, clock=process.clock)
+        self.processes[run.report.run_id] = process
+        work = run.read_sources()
+        if wanted is not None:
+            work.close()
+            work = run.backfill(wanted, self.settings.all_sources(), resweep=again)
+        process.start(work)
+        self.may_double |= bool(self.live) and not self.world.leased
+        self.live.append(process)
+        self._settle()
+        return process
+
+    def _covered_from(self) -> dict[Lane, int]:
+        begins = {lane: [MAX_TIME] for lane in self.lanes}
+        for record in self.store.coverage:
+            begins[Lane(record["lane"])].append(record["windowStart"])
+        return {lane: min(moments) for lane, moments in begins.items()}
+
+    def _finish(self, process: Process) -> None:
+        """Let it go on, without faults, until it ends."""
+        self._come_to(process, "its end")
+
+    def _come_to(self, process: Process, what: str) -> Operation | None:
+        """Let it go on, without faults, until such an operation is next; None when it ended before."""
+        for _ in range(_ENOUGH):
+            if process not in self.live:
+                return None
+            if operation := self._next(process, what):
+                return operation
+            if pending := process.pending:
+                pending[0].go()
+                self._settle()
+            else:
+                assert self.loop.next_timer is not None, "a run waits for nothing"
+                self._pass(int(self.loop.next_timer) + 1)
+        raise Loss("a run does not end")
+
+    def _next(self, process: Process, what: str) -> Operation | None:
+        return next((operation for operation in process.pending if operation.what == what), None)
+
+    def _crash(self, process: Process) -> None:
+        self.live.remove(process)
+        process.end()
+        self._settle()
+
+    def _pending(self, pick: int) -> Operation:
+        return self.world.pending[pick % len(self.world.pending)]
+
+    def _land(self, orphan: Operation) -> None:
+        self.may_double |= orphan.what.endswith("logs")
+        orphan.answer = self.loop.create_future()
+        orphan.go()
+        orphan.answer.exception()
+        self._settle()
+
+    # The promises.
+
+    def _settle(self) -> None:
+        self.loop.settle()
+        self._look_at_tables()
+        for process in [process for process in self.live if process.task.done()]:
+            self.live.remove(process)
+            process.end()
+            self._look_at_end(process)
+
+    def _look_at_tables(self) -> None:
+        """Only what is new since the last look: nothing is ever taken out."""
+        rows, letters, coverage = self.store.rows, self.store.letters, self.store.coverage
+        seen_rows, seen_letters, seen_coverage = self.looked_at
+        self.looked_at = [len(rows), len(letters), len(coverage)]
+        for row in rows[seen_rows:]:
+            event = self.api.events.get(row["eventID"])
+            if event is None or not event.becomes_row or event.visible_at > self.clock.true:
+                raise Loss(f"invented: {row}")
+            if row["rawLog"] != event.raw:
+                raise Loss(f"other bytes than received: {row}")
+            if event.id in self.landed and not self.may_double:
+                raise Loss(f"doubled, though one run wrote at a time: {row}")
+            self.landed.add(event.id)
+        for letter in letters[seen_letters:]:
+            event = self.digests.get(letter["id"])
+            if event is None or event.becomes_row or letter["raw"] != event.raw:
+                raise Loss(f"a dead letter that none should be: {letter}")
+            self.landed.add(event.id)
+        for record in coverage[seen_coverage:]:
+            window, lane = Window(record["windowStart"], record["windowEnd"]), Lane(record["lane"])
+            process = self.processes[record["runID"]]
+            begun = process.begun.get((lane, window))
+            if begun is None or (lane, window) not in process.drained:
+                raise Loss(f"the ledger claims a window that was not read to its end: {record}")
+            if record["drainedAt"] > begun.host:
+                raise Loss(f"the ledger says that the read began later than it did: {record}")
+            self._expect(self.api.within(lane, window, begun.true), f"the ledger claims {window} without")
+
+    def _look_at_end(self, process: Process) -> None:
+        process.task.result()
+        run = process.run
+        if any(not isinstance(error, _EXPECTED) for error in run.errors):
+            raise Loss(f"an error that nothing here causes: {run.errors}")
+        if run.errors:
+            return
+        for report in run.report.lanes:
+            if report.status != "ok" or not report.balanced or report.windows != report.windows_done:
+                raise Loss(f"a run that ended well did not do all: {report}")
+        if process.command == "run":
+            self._expect(
+                event
+                for event in self._promised(OVERLAP)
+                if event.visible_at <= process.started and _in_reach(event, process)
+            )
+
+    def _promised(self, reach: int) -> list[Event]:
+        """Events that became visible within `reach`. A host's clock that was ahead takes as much away from it."""
+        return [event for event in self.api.events.values() if event.lateness <= reach - self.clock.most_ahead]
+
+    def _expect(self, events: Iterable[Event], what: str = "lost:") -> None:
+        for event in events:
+            if event.id not in self.landed:
+                raise Loss(f"{what} {event}")
+
+
+def _in_reach(event: Event, process: Process) -> bool:
+    """Whether the event happened in what a run reads: since the ledger begins, or the lookback, until now."""
+    begin = min(process.covered_from[event.lane], process.latest - LOOKBACK)
+    return begin <= event.effective_at < process.earliest

@@ -1,0 +1,157 @@
+"""No interleaving of runs, faults and crashes loses an event; bugs that are put in on purpose are found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from shipper.fetch import windows
+from shipper.fetch.paging import Pager
+from shipper.fetch.windows import Coverage, Schedule
+from shipper.load.writer import Delivery, Writer, _coverage
+from shipper.model import Page, Window
+from tests.model.machine import HOUR, MINUTE, Loss, Shipping
+from tests.model.process import Client, lease, next_id
+
+# The first step makes the organization and the settings.
+_EVERY = settings(
+    stateful_step_count=1 + 30, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True
+)
+_PROFILES = {
+    "ci": settings(_EVERY, max_examples=500, derandomize=True),
+    "long": settings(_EVERY, max_examples=20_000, stateful_step_count=1 + 60),
+}
+# Always the same search, and none for the shortest way to what was found.
+_PLANTED = settings(_EVERY, max_examples=500, phases=[Phase.generate])
+_SEED = 1
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs talk to the model's API, take its lease, and log nothing."""
+    monkeypatch.setattr("shipper.run.AdminClient", Client)
+    monkeypatch.setattr("shipper.run.Lease", lease)
+    monkeypatch.setattr("shipper.load.lease.uuid4", next_id)
+    structlog.configure(processors=[_drop])
+    yield
+    structlog.reset_defaults()
+
+
+def _drop(*_: object) -> str:
+    raise structlog.DropEvent
+
+
+def test_nothing_is_lost_doubled_invented_or_claimed() -> None:
+    """Whatever the order of events, faults, crashes, stops and clocks. HYPOTHESIS_PROFILE=long looks longer."""
+    run_state_machine_as_test(Shipping, settings=_PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "ci")])
+
+
+def found(machine: type[Shipping] = Shipping) -> str:
+    """What the search says of a planted bug. Fails when it finds nothing."""
+    with pytest.raises(Loss) as caught:
+        run_state_machine_as_test(seed(_SEED)(machine), settings=_PLANTED)
+    return str(caught.value)
+
+
+def test_finds_an_overlap_shorter_than_events_are_late() -> None:
+    class ShortOverlap(Shipping):
+        overlap = 10 * MINUTE
+
+    assert found(ShortOverlap).startswith("lost:")
+
+
+def test_finds_a_commit_before_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger first, the rows after it: a crash or a failure between the two."""
+
+    class Hasty(Writer):
+        async def _flush(self) -> None:
+            claimed = [delivery for delivery in self._drained if delivery.window is not None]
+            await self._ledger.commit([_coverage(delivery, self._run_id) for delivery in claimed])
+            for delivery in claimed:
+                delivery.report.windows_done += 1
+            self._drained = []
+            await super()._flush()
+
+    monkeypatch.setattr("shipper.run.Writer", Hasty)
+    assert found().startswith("the ledger claims")
+
+
+def test_finds_windows_that_leave_out_their_first_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`effective_at[gt]` where `[gte]` belongs."""
+    monkeypatch.setattr(Client, "first_second", "effective_at[gt]")
+    assert found().startswith("the ledger claims")
+
+
+def test_finds_a_cursor_that_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first page of a window is read."""
+    receive = Pager.receive
+
+    def receive_one(self: Pager, page: Page) -> None:
+        receive(self, page)
+        self.done = True
+
+    monkeypatch.setattr(Pager, "receive", receive_one)
+    assert found().startswith("the ledger claims a window that was not read to its end")
+
+
+def plan_without_settled(coverage: Coverage, now: int, schedule: Schedule) -> list[Window]:
+    """The re-sweep re-reads the last days before now, whenever the days before those were read."""
+    return windows.plan_run(replace(coverage, settled=[Window(0, max(0, now - schedule.resweep))]), now, schedule)
+
+
+def test_finds_a_resweep_that_an_outage_shortens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipper.run.plan_run", plan_without_settled)
+    assert found().startswith("lost:")
+
+
+def plan_by_newest(coverage: Coverage, now: int, schedule: Schedule) -> list[Window]:
+    """The overlap is the last stretch before the newest covered moment, and nothing else is read again."""
+    return windows.plan_run(replace(coverage, overlapped=coverage.drained), now, schedule)
+
+
+def test_finds_an_overlap_that_newer_coverage_moves_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ended after its newest window, or a backfill of the last hour. This one was no plant: it was here."""
+    monkeypatch.setattr("shipper.run.plan_run", plan_by_newest)
+    assert found().startswith("lost:")
+
+
+def test_finds_a_read_that_is_dated_by_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What became visible while it was paging would count as read."""
+    drained = Writer.drained
+
+    async def drained_now(self: Writer, delivery: Delivery, drained_at: int) -> None:
+        # As late as can be: nothing that the clock says until the commit is later.
+        await drained(self, delivery, drained_at + HOUR)
+
+    monkeypatch.setattr(Writer, "drained", drained_now)
+    assert found().startswith("the ledger says that the read began later than it did")
+
+
+def test_finds_rows_that_are_not_looked_for_before_the_insert(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every overlap would double its rows until ClickHouse merges them."""
+
+    async def nothing(*_: object) -> set[tuple[str, str, str]]:
+        return set()
+
+    monkeypatch.setattr(Writer, "_present", nothing)
+    assert found().startswith("doubled")
+
+
+def test_finds_bytes_that_were_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """White space is part of what was received."""
+    insert = Writer._insert
+
+    async def tidy(self: Writer, entries: Sequence[Any]) -> list[Any]:
+        for entry in entries:
+            entry.row.rawLog = entry.row.rawLog.replace(b"  ", b" ")
+        return await insert(self, entries)
+
+    monkeypatch.setattr(Writer, "_insert", tidy)
+    assert found().startswith("other bytes than received")
