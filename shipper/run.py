@@ -294,30 +294,3 @@ async def open_run(
         else:
             await until_stopped(schema.require(database), stop)
         yield Run(settings, database, enricher, command, stop)
-
-
-async def watch(one_pass: Callable[[], Awaitable[Run]], pause: float, stop: asyncio.Event) -> ExitCode:
-    """Do `one_pass` every `pause` seconds until `stop` is set; the database is free between passes.
-
-    Returns 0 when stopped, or the exit code of a pass that failed for every source in a way that will not pass. Raises
-    what a pass raises before it reads, unless that is transient.
-    """
-    loop = asyncio.get_running_loop()
-    while not stop.is_set():
-        due = loop.time() + pause
-        try:
-            run = await one_pass()
-            if run.hopeless:
-                return run.exit_code
-        except Interrupted:
-            break
-        except ShipperError as error:
-            if not error.transient:
-                raise
-            logger().error("pass failed; trying again", error=str(error), hint=error.hint)
-        try:
-            async with asyncio.timeout_at(due):
-                await stop.wait()
-        except TimeoutError:
-            continue
-    return ExitCode.OK

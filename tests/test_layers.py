@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"fetch", "normalize", "enrich", "load"}),
     frozenset({"pipeline", "simulator"}),
     frozenset({"run"}),
-    frozenset({"check", "status", "demo", "dead_letters", "sources"}),
+    frozenset({"check", "status", "demo", "dead_letters", "sources", "watch"}),
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

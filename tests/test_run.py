@@ -31,8 +31,9 @@ from shipper.load import schema
 from shipper.load.clickhouse import Database
 from shipper.load.ledger import Ledger
 from shipper.model import Lane, Page, Window
-from shipper.run import Run, open_run, watch
+from shipper.run import Run, open_run
 from shipper.simulator import RESTRICTED_KEY, Misbehaviour, Organization, Simulator
+from shipper.watch import watch
 from tests.organizations import DAY, NOW, ship_settings, shipped, source_settings, truth
 
 Make = Callable[..., Run]

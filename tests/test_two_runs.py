@@ -18,8 +18,9 @@ from shipper.load.clickhouse import Database, connect
 from shipper.load.lease import Lease
 from shipper.load.tables import LOGS
 from shipper.model import Source, Window
-from shipper.run import Run, watch
+from shipper.run import Run
 from shipper.simulator import Misbehaviour, Organization, Simulator
+from shipper.watch import watch
 from tests.conftest import database_settings
 from tests.load.rows import Time
 from tests.organizations import NOW, ship_settings, shipped, truth

@@ -57,7 +57,7 @@ def watch(
     async def passes(stop: asyncio.Event) -> int:
         from shipper.enrich import open_enricher
         from shipper.run import open_run
-        from shipper.run import watch as repeat
+        from shipper.watch import watch as repeat
 
         with open_enricher(loaded) as enricher:
 
