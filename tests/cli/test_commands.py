@@ -12,6 +12,7 @@ import yaml
 
 from shipper.demo import QUERIES
 from shipper.load.clickhouse import connect
+from shipper.model import COLUMNS
 from tests.cli.conftest import KEY, Shipper
 from tests.conftest import database_settings
 
@@ -140,6 +141,66 @@ def test_replay_reads_files_and_standard_input(
     assert (second["received"], second["inserted"], second["already_there"]) == (2, 0, 2)
     rows = orjson.loads(shipper("query", "SELECT eventID, rawLog FROM openai_audit_logs", "--json").out)
     assert rows == [{"eventID": "a1", "rawLog": raw.splitlines()[0].decode()}]
+
+
+def test_an_event_as_live_organizations_have_it_lands_with_every_column_right(shipper: Shipper, tmp_path: Path) -> None:
+    """No payload, an alpha-3 country, an empty ASN, an address that is none of a client's, a broken e-mail address."""
+    details = {"country": "USA", "city": "Dallas", "region": "Texas", "region_code": "TX", "asn": ""}
+    session = {
+        "user": {"id": "user-1", "email": "Some Body@example.com"},
+        "ip_address": "0.0.0.0",  # noqa: S104 - as seen in live data
+        "user_agent": "Mozilla/5.0",
+        "ja3": "3a",
+        "ja4": "4a",
+        "ip_address_details": {**details, "latitude": "32.7767", "longitude": "-96.7970"},
+    }
+    raw = orjson.dumps(
+        {
+            "object": "organization.audit_log",
+            "id": "audit_log-1",
+            "type": "login.succeeded",
+            "effective_at": 1753089116,
+            "actor": {"type": "session", "session": session},
+        }
+    )
+    (tmp_path / "one.ndjson").write_bytes(raw)
+    assert shipper("replay", "one.ndjson").code == 0
+    (row,) = orjson.loads(shipper("query", "SELECT * FROM openai_audit_logs", "--json").out)
+    assert list(row) == list(COLUMNS)
+    del row["receivedAt"], row["id"]
+    assert {name: value for name, value in row.items() if value not in ("", 0, [], {}, False)} == {
+        "workspaceID": "default",
+        "sourceID": "openai",
+        "sourceType": "openai",
+        "eventTime": "2025-07-21 09:11:56",
+        "eventName": "login.succeeded",
+        "eventID": "audit_log-1",
+        "srcIP": "0.0.0.0",  # noqa: S104
+        "srcASCountryCode": "US",
+        "srcCity": "Dallas",
+        "srcLatitude": 32.7767,
+        "srcLongitude": -96.797,
+        "actor": {"id": "user-1", "type": "user"},
+        "tags": {
+            "lane": "organization",
+            "category": "authentication",
+            "region": "Texas",
+            "regionCode": "TX",
+            "userAgent": "Mozilla/5.0",
+            "ja3": "3a",
+            "ja4": "4a",
+            "invalidValue": "actor.session.user.email",
+            "srcIPReserved": "unspecified",
+        },
+        "serviceName": "openai",
+        "readOnly": True,
+        "rawLog": raw.decode(),
+        "eventType": "login.succeeded",
+        "actorType": "session",
+        "actorIP": "0.0.0.0",  # noqa: S104
+        "actorUserID": "user-1",
+        "actorUserEmail": "Some Body@example.com",
+    }
 
 
 def test_replay_of_an_empty_file_says_that_it_is_empty(shipper: Shipper, tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
+from shipper.load import schema
 from shipper.load.clickhouse import connect
+from shipper.load.ledger import Ledger
 from shipper.load.tables import TABLES
-from shipper.model import Lane
+from shipper.model import Lane, Source, SourceID, Window, WorkspaceID
 from shipper.simulator import Misbehaviour, Organization, Simulator
 from tests.cli.conftest import KEY, SHIPPER, clean_environment
 from tests.conftest import database_settings
@@ -77,6 +80,18 @@ async def table(url: str) -> dict[str, bytes]:
         await database.close()
 
 
+async def covered(url: str) -> dict[Lane, list[Window]]:
+    """What the ledger has; nothing before there are tables."""
+    database = await connect(database_settings(url))
+    try:
+        if not await schema.applied(database):
+            return {Lane.ORGANIZATION: [], Lane.TENANT: []}
+        ledger = Ledger(database, Source(WorkspaceID("default"), SourceID("source-1")))
+        return {lane: await ledger.covered(lane) for lane in (Lane.ORGANIZATION, Lane.TENANT)}
+    finally:
+        await database.close()
+
+
 def command_line(pid: int) -> bytes:
     """What `ps` shows of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -90,7 +105,9 @@ def files_under(folder: Path) -> list[bytes]:
 async def test_a_backfill_killed_half_way_ends_complete_when_started_again(
     database_url: str, slow: Simulator, quick: Simulator, asked: int
 ) -> None:
-    """SIGKILL in the middle, then the same command: the table is the truth, each event once."""
+    """SIGKILL in the middle, then the same command: only the windows still missing are asked for, and in the end the
+    table is the truth, each event once.
+    """
     # On a server the next one waits for the lease of the dead one to end.
     settings = {"SHIPPER_BATCH_ROWS": "20", "SHIPPER_CONCURRENCY": "2", "SHIPPER_LEASE_TTL": "10s"}
     process = await start(environment(slow, database_url, **settings), *backfill_arguments())
@@ -98,10 +115,18 @@ async def test_a_backfill_killed_half_way_ends_complete_when_started_again(
     process.kill()
     await process.communicate()
     assert process.returncode == -signal.SIGKILL
+    shipped_before = await covered(database_url)
+    assert asked == 10 or shipped_before[Lane.ORGANIZATION]
     again = await start(environment(quick, database_url), *backfill_arguments())
     out, err = await again.communicate()
     assert again.returncode == 0, err.decode()
     assert all(lane["balanced"] for lane in json.loads(out)["lanes"])
+    assert quick.log
+    for _, query in quick.log:
+        lane = Lane.TENANT if "tenant_only" in query else Lane.ORGANIZATION
+        window = parse_qs(query)
+        start_at, end_at = int(window["effective_at[gte]"][0]), int(window["effective_at[lt]"][0])
+        assert not any(done.start < end_at and start_at < done.end for done in shipped_before[lane])
     assert await table(database_url) == truth(quick)
 
 
