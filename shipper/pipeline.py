@@ -59,9 +59,7 @@ async def ship(feeds: Sequence[Feed], enricher: Enricher, writer: Writer, stop: 
         async with asyncio.TaskGroup() as stages:
             stopper = stages.create_task(raise_when(stop))
             loader = stages.create_task(_load(belt, enricher, writer))
-            async with asyncio.TaskGroup() as feeding:
-                for feed in feeds:
-                    feeding.create_task(_fill(belt, feed))
+            await stages.create_task(_fill_all(belt, feeds))
             await belt.put(None)
             await loader
             stopper.cancel()
@@ -136,6 +134,15 @@ async def letters(chosen: Sequence[tuple[Delivery, bytes]], clock: Clock) -> Fee
     """Read dead letters once more, each with a delivery of its own, so that it shows which became a row."""
     for delivery, raw in chosen:
         yield Arrival(delivery, Page((raw,)), int(clock()))
+
+
+async def _fill_all(belt: _Belt, feeds: Sequence[Feed]) -> None:
+    """Run this in a task of its own: before Python 3.13 a group that fails while it waits for its end leaves its task
+    marked as cancelled, and a timeout round it no longer knows its own cancellation.
+    """
+    async with asyncio.TaskGroup() as feeding:
+        for feed in feeds:
+            feeding.create_task(_fill(belt, feed))
 
 
 async def _fill(belt: _Belt, feed: Feed) -> None:

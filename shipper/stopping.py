@@ -20,7 +20,8 @@ async def raise_when(stop: asyncio.Event) -> Never:
 async def until_stopped(work: Coroutine[Any, Any, _T], stop: asyncio.Event, *, grace: float = 0.0) -> _T:
     """Do `work`. From the moment `stop` is set it has `grace` seconds left; then it is cancelled.
 
-    Raises Interrupted when it was cancelled, whatever it was waiting for: a server that never answers, too.
+    Raises Interrupted when it was cancelled, whatever it was waiting for: a server that never answers, too. Raises
+    RuntimeError when it cancelled itself.
     """
     task = asyncio.create_task(work)
     stopped = asyncio.create_task(stop.wait())
@@ -30,6 +31,9 @@ async def until_stopped(work: Coroutine[Any, Any, _T], stop: asyncio.Event, *, g
             await asyncio.wait({task}, timeout=grace)
         if not task.done():
             raise _interrupted()
+        if task.cancelled():
+            # Nobody asked for it. Passed on, it would look as if somebody had, and a task group ends on it in silence.
+            raise RuntimeError("the work was cancelled from within")
         return await task
     finally:
         stopped.cancel()

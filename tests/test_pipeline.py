@@ -100,6 +100,41 @@ async def test_a_feed_that_fails_leaves_its_rows_but_claims_nothing(database: Da
     assert await rows(database) == ["e1", "e2"]
 
 
+async def test_after_a_failure_a_timeout_outside_still_knows_itself() -> None:
+    """The lease ends while the last rows are written after a failure: that is a timeout to whoever set it. As a bare
+    cancellation nobody asked for, it would end the run as if all had been read.
+    """
+    delivery, landing = new_delivery(), asyncio.Event()
+
+    class Hangs:
+        due = None
+
+        async def flush(self) -> None:
+            landing.set()
+            await asyncio.Event().wait()
+
+    async def feed() -> AsyncGenerator[Arrival]:
+        await asyncio.sleep(0)
+        if not landing.is_set():
+            raise ApiUnavailable("gone")
+        yield Arrival(delivery, None, NOW)
+
+    async def leased() -> None:
+        async with asyncio.timeout(3600) as fence:
+            ending = asyncio.create_task(_expire(fence, landing))
+            writer: Any = Hangs()
+            await ship([feed()], open_enricher(Settings()), writer, asyncio.Event())
+            await ending
+
+    with pytest.raises(TimeoutError):
+        await leased()
+
+
+async def _expire(fence: asyncio.Timeout, when: asyncio.Event) -> None:
+    await when.wait()
+    fence.reschedule(0)
+
+
 async def test_feeds_wait_for_the_loader_by_bytes(monkeypatch: pytest.MonkeyPatch, embedded_url: str) -> None:
     """With a table that hangs, no more pages are taken than the belt holds; one that is larger than it still passes."""
     monkeypatch.setattr(shipper.pipeline, "_BELT_BYTES", 1000)

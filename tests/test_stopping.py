@@ -23,6 +23,16 @@ async def test_work_that_ends_gives_its_result_or_its_error() -> None:
         await until_stopped(fails(), asyncio.Event())
 
 
+async def test_work_that_is_cancelled_from_within_has_not_ended_well() -> None:
+    """Nobody asked for it: passed on as a cancellation, it would end a task group in silence."""
+
+    async def lost() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="cancelled from within"):
+        await until_stopped(lost(), asyncio.Event())
+
+
 async def test_work_that_waits_for_ever_is_cancelled_when_asked() -> None:
     stop = asyncio.Event()
     cancelled = asyncio.Event()
