@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ from shipper.config import Settings, SourceSettings
 from shipper.durations import parse_duration
 from shipper.enrich import Enricher
 from shipper.errors import ApiUnavailable, DatabaseUnavailable, Interrupted, LeaseHeld, LeaseLost
-from shipper.load.tables import COVERAGE, LEASES, LOGS, RUNS
+from shipper.load.tables import COVERAGE, DEAD_LETTERS, LEASES, LOGS, RUNS
 from shipper.model import MAX_TIME, Lane, Window
 from shipper.run import Run
 from tests.model.api import KINDS, Api, Event
@@ -43,8 +44,34 @@ _AGES = st.sampled_from([0, 0, 1, MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HO
 _LATENESS = st.sampled_from(
     [0, 0, MINUTE, 10 * MINUTE, 30 * MINUTE, 45 * MINUTE, HOUR - 1, HOUR, 4 * HOUR, 20 * HOUR, DAY, DAY + HOUR, 3 * DAY]
 )
-# Tables a run writes; faults are put where it does.
-WRITTEN = (LOGS, LOGS, COVERAGE, COVERAGE, LEASES, RUNS)
+# What comes by itself while time passes: how long before its end, how late, on what grid, in which lane.
+_ARRIVALS = st.lists(st.tuples(_AGES, _LATENESS, st.sampled_from([1, HOUR]), st.booleans()), max_size=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """A run goes on until the `nth` operation of a kind is next. `times` attempts at it fail then, or it is where the
+    run crashes, or waits for another rule. `on`: what is left of it then goes on to its end.
+    """
+
+    what: str
+    nth: int
+    then: str
+    times: int
+    on: bool
+
+
+_WRITES = [f"insert {table.name}" for table in (LOGS, LOGS, LOGS, COVERAGE, COVERAGE, DEAD_LETTERS, LEASES, RUNS)]
+_FAULTS = ["is refused", "loses the answer", "happens in part"]
+Arrival = tuple[int, int, int, bool]
+_FATES = st.builds(
+    Fate,
+    what=st.sampled_from(["page", "page", "query", "present", *_WRITES]),
+    nth=st.integers(1, 4),
+    then=st.sampled_from(["goes on", "goes on", "waits", "crashes", *_FAULTS]),
+    times=st.integers(1, 4),
+    on=st.booleans(),
+)
 _PICKS = st.integers(0, 11)
 _ENOUGH = 10_000
 
@@ -75,6 +102,7 @@ class Shipping(RuleBasedStateMachine):
         batch_rows=st.sampled_from([1, 2, 5, 1000]),
         tenant_lane=st.booleans(),
         leased=st.booleans(),
+        arrivals=_ARRIVALS.filter(bool),
     )
     def begin(
         self,
@@ -87,6 +115,7 @@ class Shipping(RuleBasedStateMachine):
         batch_rows: int,
         tenant_lane: bool,
         leased: bool,
+        arrivals: list[Arrival],
     ) -> None:
         self.clock = Time(START)
         self.loop = Loop(self.clock)
@@ -117,6 +146,7 @@ class Shipping(RuleBasedStateMachine):
         self.looked_at = [0, 0, 0]
         self.may_double = False
         self.days = 0
+        self._pass(HOUR, arrivals)
 
     # What the world does.
 
@@ -145,9 +175,17 @@ class Shipping(RuleBasedStateMachine):
         for number in range(2 * self.page_size + 1):
             self._add(at - at % grid, late[number % 2], "good", tenant=tenant)
 
-    @rule(seconds=st.sampled_from([1, 10, MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 9 * HOUR]))
-    def time_passes(self, seconds: int) -> None:
-        self._pass(seconds)
+    @rule(
+        seconds=st.sampled_from([1, 10, MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 9 * HOUR]), arrivals=_ARRIVALS
+    )
+    def time_passes(self, seconds: int, arrivals: list[Arrival]) -> None:
+        self._pass(seconds, arrivals)
+
+    @precondition(lambda self: self.days < 6)
+    @rule(days=st.integers(1, 3), arrivals=_ARRIVALS)
+    def days_pass(self, days: int, arrivals: list[Arrival]) -> None:
+        self.days += days
+        self._pass(days * DAY, arrivals)
 
     @precondition(lambda self: self.live and self.world.leased)
     @rule(minutes=st.integers(1, 10))
@@ -160,12 +198,6 @@ class Shipping(RuleBasedStateMachine):
                     operation.go()
                     self._settle()
 
-    @precondition(lambda self: self.days < 6)
-    @rule(days=st.integers(1, 3))
-    def days_pass(self, days: int) -> None:
-        self.days += days
-        self._pass(days * DAY)
-
     @rule(skew=st.sampled_from([-2 * HOUR, -HOUR, -10 * MINUTE, 0, 0, 0, 10 * MINUTE, HOUR]))
     def clock_is_set(self, skew: int) -> None:
         """The host's clock jumps; it is behind the true one, ahead of it, or right again."""
@@ -174,25 +206,32 @@ class Shipping(RuleBasedStateMachine):
     # What operators and schedulers do.
 
     @precondition(lambda self: len(self.live) < 2)
-    @rule(undisturbed=st.booleans())
-    def run_starts(self, *, undisturbed: bool) -> None:
-        """And, undisturbed, goes on to its end at once, as most runs do."""
-        process = self._start("run")
-        if undisturbed:
-            self._finish(process)
+    @rule(fate=_FATES)
+    def run_starts(self, fate: Fate) -> None:
+        self._meet(self._start("run"), fate)
+
+    @precondition(lambda self: not self.live)
+    @rule(arrivals=_ARRIVALS, turns=st.lists(_PICKS, min_size=1), steps=st.integers(1, 60))
+    def two_runs_start(self, arrivals: list[Arrival], turns: list[int], steps: int) -> None:
+        """At the same moment, as two pods of one CronJob may. They take turns, again and again the same ones."""
+        self._pass(1, arrivals)
+        self._start("run")
+        self._start("run")
+        for step in range(steps):
+            if self.world.pending:
+                self._pending(turns[step % len(turns)]).go()
+                self._settle()
 
     @precondition(lambda self: len(self.live) < 2)
     @rule(
         ago=st.sampled_from([30 * MINUTE, HOUR, 9 * HOUR, 2 * DAY]),
         length=st.sampled_from([HOUR, DAY]),
         again=st.booleans(),
-        undisturbed=st.booleans(),
+        fate=_FATES,
     )
-    def backfill_starts(self, ago: int, length: int, *, again: bool, undisturbed: bool) -> None:
+    def backfill_starts(self, ago: int, length: int, *, again: bool, fate: Fate) -> None:
         now = int(self.clock.host())
-        process = self._start("backfill", Window(now - ago, min(now - ago + length, now)), again=again)
-        if undisturbed:
-            self._finish(process)
+        self._meet(self._start("backfill", Window(now - ago, min(now - ago + length, now)), again=again), fate)
 
     @precondition(lambda self: self.live)
     @rule(pick=_PICKS)
@@ -212,45 +251,15 @@ class Shipping(RuleBasedStateMachine):
                 self._settle()
 
     @precondition(lambda self: self.live)
-    @rule(pick=_PICKS)
-    def run_goes_on_to_its_end(self, pick: int) -> None:
-        self._finish(self.live[pick % len(self.live)])
-
-    @precondition(lambda self: self.live)
-    @rule(
-        pick=_PICKS,
-        what=st.sampled_from(["page", "query", "present", *(f"insert {table.name}" for table in WRITTEN)]),
-        nth=st.integers(1, 5),
-        then=st.sampled_from(["waits", "crashes", "is refused", "loses the answer", "happens in part"]),
-        times=st.integers(1, 3),
-    )
-    def run_comes_to_an_operation(self, pick: int, what: str, nth: int, then: str, times: int) -> None:
-        """The `nth` of its kind waits there, or fails, `times` times in a row, or is where the run crashes."""
-        process = self.live[pick % len(self.live)]
-        for _ in range(nth - 1):
-            if operation := self._come_to(process, what):
-                operation.go()
-                self._settle()
-        if self._come_to(process, what) is None:
-            return
-        if then == "crashes":
-            self._crash(process)
-        elif then != "waits":
-            for _ in range(times):
-                if operation := self._next(process, what):
-                    operation.fail(then)
-                    self._settle()
+    @rule(pick=_PICKS, fate=_FATES)
+    def run_meets(self, pick: int, fate: Fate) -> None:
+        self._meet(self.live[pick % len(self.live)], fate)
 
     @precondition(lambda self: self.world.pending)
-    @rule(pick=_PICKS, how=st.sampled_from(["is refused", "loses the answer", "happens in part"]))
+    @rule(pick=_PICKS, how=st.sampled_from(_FAULTS))
     def operation_fails(self, pick: int, how: str) -> None:
         self._pending(pick).fail(how)
         self._settle()
-
-    @precondition(lambda self: self.live)
-    @rule(pick=_PICKS)
-    def run_crashes(self, pick: int) -> None:
-        self._crash(self.live[pick % len(self.live)])
 
     @precondition(lambda self: self.world.orphans)
     @rule(pick=_PICKS, lands=st.booleans())
@@ -303,8 +312,11 @@ class Shipping(RuleBasedStateMachine):
         event = self.api.add(effective_at, visible_at, lane, kind)
         self.digests[hashlib.sha256(event.raw).hexdigest()] = event
 
-    def _pass(self, seconds: int) -> None:
+    def _pass(self, seconds: int, arrivals: Iterable[Arrival] = ()) -> None:
         self.clock.true += seconds
+        for ago, late, grid, tenant in arrivals:
+            at = self.clock.true - ago
+            self._add(at - at % grid, late, "good", tenant=tenant)
         self._settle()
 
     def _start(self, command: str, wanted: Window | None = None, *, again: bool = False) -> Process:
@@ -327,6 +339,28 @@ class Shipping(RuleBasedStateMachine):
             begins[Lane(record["lane"])].append(record["windowStart"])
         return {lane: min(moments) for lane, moments in begins.items()}
 
+    def _meet(self, process: Process, fate: Fate) -> None:
+        if fate.then == "goes on":
+            self._finish(process)
+            return
+        for _ in range(fate.nth - 1):
+            if operation := self._come_to(process, fate.what):
+                operation.go()
+                self._settle()
+        if self._come_to(process, fate.what) is None:
+            return
+        if fate.then == "crashes":
+            self.live.remove(process)
+            process.end()
+            self._settle()
+        elif fate.then != "waits":
+            for _ in range(fate.times):
+                if operation := self._next(process, fate.what):
+                    operation.fail(fate.then)
+                    self._settle()
+            if fate.on:
+                self._finish(process)
+
     def _finish(self, process: Process) -> None:
         """Let it go on, without faults, until it ends."""
         self._come_to(process, "its end")
@@ -348,11 +382,6 @@ class Shipping(RuleBasedStateMachine):
 
     def _next(self, process: Process, what: str) -> Operation | None:
         return next((operation for operation in process.pending if operation.what == what), None)
-
-    def _crash(self, process: Process) -> None:
-        self.live.remove(process)
-        process.end()
-        self._settle()
 
     def _pending(self, pick: int) -> Operation:
         return self.world.pending[pick % len(self.world.pending)]
