@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -357,6 +358,12 @@ def source_of(entry: Entry) -> SourceSettings:
         raise ConfigError(explain(error, f"the keystore's source {entry.id!r}")) from None
 
 
+def name_of(text: str) -> str:
+    """As much of an unknown name as can be one: without its blank, `admin_key:sk-…` is a name to YAML."""
+    match = re.match(r"[A-Za-z0-9_]{1,64}", text)
+    return match[0] if match else "…"
+
+
 def suggest(name: str, known: set[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=1)
     return f"Did you mean {near[0]!r}?" if near else "`shipper config show` lists every setting."
@@ -366,10 +373,10 @@ def explain(error: ValidationError, where: str) -> str:
     """One line per problem: the setting's path and what was expected. Never the input: it may be a secret."""
     lines = []
     for problem in error.errors(include_input=False, include_context=False, include_url=False):
-        name = ".".join(str(part) for part in problem["loc"]) or "settings"
+        name = ".".join(name_of(str(part)) for part in problem["loc"]) or "settings"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             model = ListSettings if problem["loc"][0] == "lists" else SourceSettings
-            message = f"unknown setting. {suggest(str(problem['loc'][-1]), set(model.model_fields))}"
+            message = f"unknown setting. {suggest(name_of(str(problem['loc'][-1])), set(model.model_fields))}"
         lines.append(f"{name}: {message}")
     return f"{where}: " + "; ".join(lines)

@@ -29,7 +29,9 @@ def read_secret(path: Path, *, what: str) -> SecretStr:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {what} from {path}: {unreadable(error)}") from None
+        # Without a folder it may be the secret itself, put where its file belongs.
+        shown = path if path.exists() or path.parent != Path() else "the path given, which holds no folder"
+        raise ConfigError(f"cannot read {what} from {shown}: {unreadable(error)}") from None
     if not text:
         raise ConfigError(f"cannot read {what} from {path}: the file is empty")
     if any(character.isspace() or not character.isprintable() for character in text):

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from shipper.config import SINGLE_SOURCE, Settings, explain, suggest
+from shipper.config import SINGLE_SOURCE, Settings, explain, name_of, suggest
 from shipper.errors import ConfigError
 from shipper.secret_text import unreadable
 
@@ -77,6 +77,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{place}: not valid YAML") from None
+    except (ValueError, RecursionError):
+        # A date or a number that is none, or thousands of brackets; the reason may quote the value.
+        raise ConfigError(f"{path}: not valid YAML") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -87,7 +90,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _refuse_unknown(values: Mapping[str, Any], known: set[str], where: str) -> None:
     for name in values:
         if name not in known:
-            raise ConfigError(f"{where}: unknown setting {name!r}", hint=suggest(name, known))
+            shown = name_of(name)
+            raise ConfigError(f"{where}: unknown setting {shown!r}", hint=suggest(shown, known))
 
 
 def _refuse_unknown_environment() -> None:

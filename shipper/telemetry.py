@@ -101,7 +101,7 @@ class RunReport:
                     f"{report.source.source_id}/{report.lane}: received {report.received} events, accounted for "
                     f"{report.accounted} (inserted {report.inserted}, already there {report.already_there}, "
                     f"dead-lettered {report.dead_lettered})",
-                    hint="This is a bug. Nothing was marked as shipped that was not acknowledged; please report it.",
+                    hint="This is a bug. Please report it, and read the time again with `shipper backfill --resweep`.",
                 )
 
     def as_dict(self) -> dict[str, Any]:

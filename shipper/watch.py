@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from shipper.errors import ExitCode, Interrupted, ShipperError
+from shipper.errors import AccountingError, ExitCode, Interrupted, ShipperError
 from shipper.run import Run
 from shipper.telemetry import logger
 
@@ -21,7 +21,7 @@ async def watch(one_pass: Callable[[], Awaitable[Run]], pause: float, stop: asyn
         due = loop.time() + pause
         try:
             run = await one_pass()
-            if run.hopeless:
+            if run.hopeless or any(isinstance(error, AccountingError) for error in run.errors):
                 return run.exit_code
         except Interrupted:
             break

@@ -135,6 +135,8 @@ class Writer:
             there = set() if self._force else await self._present([entry.row for entry in new])
             missing = [entry for entry in new if _key(entry.row) not in there]
             poisonous = await self._insert(missing)
+            if len(poisonous) == len(missing) > _ALL_POISONOUS:
+                raise Unwritable(f"none of {len(missing)} rows can be written; the first: {poisonous[0].row.eventID}")
             # From here to the end of the loop's body nothing waits: a cancellation cannot come between.
             for entry in poisonous:
                 self._letters.append((entry.delivery, unwritable(entry.row, entry.delivery.lane)))
@@ -183,10 +185,7 @@ class Writer:
             if len(entries) == 1:
                 return list(entries)
             middle = len(entries) // 2
-            poisonous = await self._insert(entries[:middle]) + await self._insert(entries[middle:])
-            if len(poisonous) == len(entries) > _ALL_POISONOUS:
-                raise
-            return poisonous
+            return await self._insert(entries[:middle]) + await self._insert(entries[middle:])
         return []
 
     async def _write_letters(self) -> None:

@@ -28,7 +28,15 @@ from shipper.errors import ConfigError
 from shipper.model import MAX_TIME
 
 # What maxminddb raises for bytes that are not what they should be. Found by flipping bytes in databases.
-DAMAGE = (maxminddb.InvalidDatabaseError, ValueError, TypeError, LookupError, OverflowError)
+DAMAGE = (
+    maxminddb.InvalidDatabaseError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
 
 # Before so many look-ups not even a small database is tried out: a child process takes 0.1 s.
 _FEWEST_LOOKUPS = 1000
