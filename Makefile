@@ -14,7 +14,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test torture check lint types cover format lock clean
+.PHONY: help demo test model torture check lint types cover format lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -25,6 +25,9 @@ demo: $(READY) ## Ship 30 days of a simulated organization into an embedded Clic
 
 test: $(READY) ## Run the tests
 	$(BIN)/pytest
+
+model: $(READY) ## Search longer for a way to lose an event in the model, each time another way
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/model -k nothing_is_lost
 
 torture: $(READY) ## Ship under faults, N seeds (make torture N=200), and count what was lost or doubled
 	$(BIN)/python -m tests.faults.torture --runs $(or $(N),20) --seed $(or $(SEED),1)
