@@ -111,7 +111,7 @@ CASES = {
         ExitCode.SOFTWARE,
         lambda rig, directory: planted(rig, directory, _MISCOUNT),
         "accounted for 0",
-        "Nothing was marked as shipped that was not acknowledged; please report it.",
+        "This is a bug. Please report it, and read the time again with `shipper backfill --resweep`.",
     ),
     "stopped by SIGTERM": Case(
         ExitCode.TEMPFAIL,

@@ -22,7 +22,8 @@ from shipper.load.lease import Lease
 from shipper.load.writer import Delivery, Writer, _coverage
 from shipper.model import Page, Window
 from tests.model import process
-from tests.model.machine import HOUR, MINUTE, Loss, Shipping
+from tests.model.machine import Shipping
+from tests.model.oracle import HOUR, MINUTE, Loss
 from tests.model.process import Client, lease, next_id
 
 # The first step makes the organization and the settings.
@@ -36,7 +37,7 @@ _PROFILES = {
 # Always the same search, and none for the shortest way to what was found. Each plant is found within 500 examples; the
 # rest is for the day when another rule turns the search another way.
 _PLANTED = settings(_EVERY, max_examples=2000, phases=[Phase.generate])
-_SEED = 1
+_SEED = 7
 
 
 @pytest.fixture(autouse=True)
