@@ -23,6 +23,7 @@ from shipper.load import dead_letters, runs, schema
 from shipper.load.clickhouse import Database, connect
 from shipper.load.lease import Lease, Terms
 from shipper.load.ledger import Ledger
+from shipper.load.retry import RetryingDatabase
 from shipper.load.writer import Delivery, Writer
 from shipper.model import Lane, RunID, Source, Window
 from shipper.pipeline import LAST_FLUSH, Feed, archives, gravity, letters, ship, windows
@@ -52,7 +53,7 @@ class Run:
     """
 
     settings: Settings
-    database: Database
+    database: RetryingDatabase
     enricher: Enricher
     command: str
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -161,8 +162,9 @@ class Run:
             wait=self.settings.lease_wait.total_seconds(),
             alone=self.settings.clickhouse_url.startswith("chdb:"),
         )
-        async with Lease(self.database, source, self.report.run_id, terms).held(self._pause) as database:
-            await work(database)
+        lease = Lease(self.database, source, self.report.run_id, terms)
+        async with lease.held(self._pause):
+            await work(self.database.guarded(lease.check))
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless asked to stop."""

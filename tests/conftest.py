@@ -10,7 +10,8 @@ import pytest
 
 from shipper.config import Settings
 from shipper.load import schema
-from shipper.load.clickhouse import Database, connect
+from shipper.load.clickhouse import connect
+from shipper.load.retry import RetryingDatabase
 from tests.clickhouse_server import clickhouse_server, restricted_server
 from tests.secrets_scan import (
     pytest_configure,
@@ -65,7 +66,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def bare_database(database_url: str) -> AsyncIterator[Database]:
+async def bare_database(database_url: str) -> AsyncIterator[RetryingDatabase]:
     """A connected database without any tables, once of each kind."""
     database = await connect(database_settings(database_url))
     yield database
@@ -73,7 +74,7 @@ async def bare_database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def database(bare_database: Database) -> Database:
+async def database(bare_database: RetryingDatabase) -> RetryingDatabase:
     """A connected database with the schema applied, once of each kind."""
     await schema.apply(bare_database)
     return bare_database

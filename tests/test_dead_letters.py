@@ -12,9 +12,9 @@ import shipper.pipeline
 from shipper.dead_letters import list_letters, replay_letters, show_letter
 from shipper.enrich import open_enricher
 from shipper.errors import ExitCode, SchemaError, UsageError
-from shipper.load.clickhouse import Database
 from shipper.load.dead_letters import Filter
 from shipper.load.ledger import Ledger
+from shipper.load.retry import RetryingDatabase
 from shipper.load.status import source_status
 from shipper.model import DeadLetter, Lane, RawEvent, Row, Window
 from shipper.normalize import normalize
@@ -38,24 +38,24 @@ async def simulator(organization: Organization) -> AsyncIterator[Simulator]:
         yield running
 
 
-def new_run(database: Database, url: str, simulator: Simulator, **values: Any) -> Run:
+def new_run(database: RetryingDatabase, url: str, simulator: Simulator, **values: Any) -> Run:
     settings = ship_settings(url, simulator, **{"lookback": "2d", **values})
     return Run(settings, database, open_enricher(settings), "run", clock=lambda: NOW)
 
 
-async def ship(database: Database, url: str, simulator: Simulator, **values: Any) -> Run:
+async def ship(database: RetryingDatabase, url: str, simulator: Simulator, **values: Any) -> Run:
     run = new_run(database, url, simulator, **values)
     await run.read_sources()
     return run
 
 
-async def replay(database: Database, url: str, simulator: Simulator, ids: list[str], **chosen: Any) -> Run:
+async def replay(database: RetryingDatabase, url: str, simulator: Simulator, ids: list[str], **chosen: Any) -> Run:
     run = new_run(database, url, simulator)
     await replay_letters(run, ids, Filter(**chosen))
     return run
 
 
-async def letters(database: Database) -> dict[bytes, str]:
+async def letters(database: RetryingDatabase) -> dict[bytes, str]:
     """Bytes and reason of every dead letter in the plain table. Fails when one is there twice."""
     rows = await database.query("SELECT hex(raw), reason FROM openai_audit_dead_letters SETTINGS final = 0")
     assert len({raw for raw, _ in rows}) == len(rows)
@@ -81,7 +81,7 @@ def understood_later(monkeypatch: pytest.MonkeyPatch, *ids: str) -> Callable[[],
 
 
 async def test_a_poisoned_page_is_narrowed_down_to_what_poisons_it(
-    database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All in one page: what can be read is a row with its bytes as they were, the rest are letters with theirs.
 
@@ -129,7 +129,7 @@ async def test_a_poisoned_page_is_narrowed_down_to_what_poisons_it(
 
 
 async def test_letters_that_become_rows_are_resolved_and_the_others_stay(
-    database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After an upgrade: rows for those that are understood now, nothing lost of any, and the numbers say which."""
     understood = {name: event(name) for name in ("one", "two")}
@@ -174,7 +174,7 @@ async def test_letters_that_become_rows_are_resolved_and_the_others_stay(
 
 
 async def test_a_letter_whose_event_is_a_row_already_is_resolved(
-    database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The API gave it again after the upgrade: the replay adds no second row."""
     raw = event("one")
@@ -189,7 +189,7 @@ async def test_a_letter_whose_event_is_a_row_already_is_resolved(
 
 
 async def test_a_letter_that_still_cannot_be_written_stays(
-    database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is understood, and yet the table does not take it: that is no row."""
     simulator.add_raw(event("one"), id="audit_log-one", effective_at=AT)
@@ -211,7 +211,7 @@ async def test_a_letter_that_still_cannot_be_written_stays(
 
 
 async def test_many_letters_are_replayed_piece_by_piece(
-    database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than are held in memory at once: all become rows, each once."""
     monkeypatch.setattr("shipper.run._LETTERS_AT_ONCE", 7)
@@ -227,7 +227,7 @@ async def test_many_letters_are_replayed_piece_by_piece(
 
 
 async def test_letters_are_chosen_by_id_source_and_reason(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     """An id or its beginning, the newest first, no more than asked for; an id that names none or two is an error."""
     simulator.add_raw(TIMELESS, id="audit_log-timeless", effective_at=AT)
@@ -254,7 +254,7 @@ async def test_letters_are_chosen_by_id_source_and_reason(
         await replay(database, database_url, simulator, ["0" * 64])
 
 
-async def test_an_id_that_several_letters_begin_with_is_refused(database: Database, database_url: str) -> None:
+async def test_an_id_that_several_letters_begin_with_is_refused(database: RetryingDatabase, database_url: str) -> None:
     await database.command(
         "INSERT INTO openai_audit_dead_letters (workspaceID, sourceID, lane, id, raw) VALUES"
         " ('w', 's', 'tenant', 'aaaaaa01', 'x'), ('w', 's', 'tenant', 'aaaaaa02', 'y'),"
@@ -268,7 +268,7 @@ async def test_an_id_that_several_letters_begin_with_is_refused(database: Databa
 
 
 async def test_letters_of_a_source_that_is_no_longer_configured_can_be_replayed(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     """Its rows are kept for ever; those of a configured one for as long as its retention says."""
     for source in ("source-1", "gone"):
@@ -287,7 +287,7 @@ async def test_letters_of_a_source_that_is_no_longer_configured_can_be_replayed(
     assert rows == [("gone", 0), ("source-1", 9_000)]
 
 
-async def test_a_database_without_tables_has_no_letters(bare_database: Database, database_url: str) -> None:
+async def test_a_database_without_tables_has_no_letters(bare_database: RetryingDatabase, database_url: str) -> None:
     """An empty list, and an error for who asks for one letter."""
     settings = ship_settings(database_url)
     listing = await list_letters(settings, Filter(), 10)
@@ -297,7 +297,7 @@ async def test_a_database_without_tables_has_no_letters(bare_database: Database,
     assert await bare_database.query("SELECT count() FROM system.tables WHERE database = currentDatabase()") == [(0,)]
 
 
-async def test_a_database_that_lacks_a_table_is_no_empty_one(database: Database, database_url: str) -> None:
+async def test_a_database_that_lacks_a_table_is_no_empty_one(database: RetryingDatabase, database_url: str) -> None:
     """What was shipped by an older version is not "nothing": the error says what to do."""
     await database.command("DELETE FROM openai_audit_migrations WHERE version = 6")
     settings = ship_settings(database_url)

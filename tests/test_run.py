@@ -28,8 +28,8 @@ from shipper.errors import (
 from shipper.fetch.audit_logs import drain
 from shipper.fetch.windows import merge
 from shipper.load import schema
-from shipper.load.clickhouse import Database
 from shipper.load.ledger import Ledger
+from shipper.load.retry import RetryingDatabase, retrying
 from shipper.model import Lane, Page, Window
 from shipper.run import Run, open_run
 from shipper.simulator import RESTRICTED_KEY, Misbehaviour, Organization, Simulator
@@ -51,11 +51,11 @@ async def simulator(organization: Organization) -> AsyncIterator[Simulator]:
         yield running
 
 
-def new_run(database: Database, settings: Settings, now: float = NOW) -> Run:
+def new_run(database: RetryingDatabase, settings: Settings, now: float = NOW) -> Run:
     return Run(settings, database, open_enricher(settings), "run", clock=lambda: now)
 
 
-async def run_once(database: Database, settings: Settings, now: float = NOW) -> Run:
+async def run_once(database: RetryingDatabase, settings: Settings, now: float = NOW) -> Run:
     run = new_run(database, settings, now)
     await run.read_sources()
     return run
@@ -68,7 +68,7 @@ def asked_windows(simulator: Simulator) -> list[Window]:
 
 
 async def test_the_first_run_ships_every_event_once(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     """Both lanes, byte for byte; the ledger covers the whole lookback; the accounting closes."""
     run = await run_once(database, ship_settings(database_url, simulator))
@@ -91,7 +91,7 @@ async def test_the_first_run_ships_every_event_once(
 
 
 async def test_the_second_run_re_reads_the_overlap_and_adds_nothing(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     settings = ship_settings(database_url, simulator)
     await run_once(database, settings)
@@ -104,7 +104,7 @@ async def test_the_second_run_re_reads_the_overlap_and_adds_nothing(
 
 
 async def test_an_event_that_shows_up_late_is_found(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     """Within the overlap by the next run; within the re-sweep by a later day's first run."""
     settings = ship_settings(database_url, simulator)
@@ -123,13 +123,13 @@ async def test_an_event_that_shows_up_late_is_found(
 
 
 async def test_a_killed_backfill_goes_on_with_the_windows_still_missing(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     """Stopped half-way, started again: no window is read twice, and the table is the truth."""
     settings = ship_settings(database_url, simulator, concurrency=1, batch_rows=10)
     wanted = Window(NOW - 30 * DAY, NOW)
     stopping: Any = StopsAfter(database, inserts=5)
-    run = new_run(stopping, settings)
+    run = new_run(RetryingDatabase(stopping, retrying(0, 0)), settings)
     run.stop = stopping.stop
     await run.backfill(wanted, settings.all_sources())
     assert [type(error) for error in run.errors] == [Interrupted]
@@ -157,7 +157,7 @@ async def test_a_killed_backfill_goes_on_with_the_windows_still_missing(
 class StopsAfter:
     """A database that asks the run to stop when the ledger gets its n-th insert."""
 
-    def __init__(self, database: Database, inserts: int) -> None:
+    def __init__(self, database: RetryingDatabase, inserts: int) -> None:
         self._database = database
         self._left = inserts
         self.stop = asyncio.Event()
@@ -173,7 +173,7 @@ class StopsAfter:
 
 
 async def test_a_resweep_reads_all_of_it_again_and_adds_nothing(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     settings = ship_settings(database_url, simulator)
     await run_once(database, settings)
@@ -184,7 +184,7 @@ async def test_a_resweep_reads_all_of_it_again_and_adds_nothing(
 
 
 async def test_rows_that_were_deleted_come_back_with_a_resweep(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     """The server's own block deduplication does not swallow them, and what is reported inserted is there."""
     settings = ship_settings(database_url, simulator)
@@ -209,7 +209,7 @@ async def test_rows_that_were_deleted_come_back_with_a_resweep(
     ids="+".join,
 )
 async def test_a_misbehaving_api_loses_and_doubles_nothing(
-    database: Database, database_url: str, organization: Organization, faults: dict[str, Any]
+    database: RetryingDatabase, database_url: str, organization: Organization, faults: dict[str, Any]
 ) -> None:
     """Every fault that a retry can heal: the table is the truth in the end."""
     async with Simulator(organization, misbehaviour=Misbehaviour(**faults, seed=3), clock=lambda: NOW) as simulator:
@@ -222,7 +222,7 @@ async def test_a_misbehaving_api_loses_and_doubles_nothing(
 
 @pytest.mark.parametrize("status", [400, 403])
 async def test_a_refused_tenant_lane_is_told_once_and_the_rest_goes_on(
-    database: Database, database_url: str, organization: Organization, status: int
+    database: RetryingDatabase, database_url: str, organization: Organization, status: int
 ) -> None:
     """The organization lane lands whole, exit code 0; the second run says nothing more about it."""
     async with Simulator(organization, misbehaviour=Misbehaviour(tenant=status), clock=lambda: NOW) as simulator:
@@ -244,7 +244,7 @@ async def test_a_refused_tenant_lane_is_told_once_and_the_rest_goes_on(
 
 
 async def test_a_tenant_lane_that_is_refused_half_way_is_a_failure(
-    database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some windows answered, others refused: not a lane to go without, but an error each time until it is read."""
 
@@ -265,7 +265,7 @@ async def test_a_tenant_lane_that_is_refused_half_way_is_a_failure(
 
 
 async def test_a_refused_key_is_not_remembered_as_a_refused_lane(
-    database: Database, database_url: str, organization: Organization
+    database: RetryingDatabase, database_url: str, organization: Organization
 ) -> None:
     """After a key without the scope, a real refusal of the tenant lane is still told."""
     async with Simulator(organization, misbehaviour=Misbehaviour(tenant=403), clock=lambda: NOW) as simulator:
@@ -281,7 +281,7 @@ async def test_a_refused_key_is_not_remembered_as_a_refused_lane(
 
 
 async def test_a_tenant_lane_that_is_switched_off_is_not_asked(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     settings = ship_settings(database_url, simulator)
     source = settings.all_sources()[0].model_copy(update={"tenant_lane": False})
@@ -292,7 +292,7 @@ async def test_a_tenant_lane_that_is_switched_off_is_not_asked(
 
 
 async def test_a_key_revoked_on_the_way_keeps_what_was_acknowledged(
-    database: Database, database_url: str, organization: Organization
+    database: RetryingDatabase, database_url: str, organization: Organization
 ) -> None:
     """Exit code 77; the ledger claims only windows whose every event is in the table."""
     faults = Misbehaviour(revoke_after=25)
@@ -312,7 +312,7 @@ async def test_a_key_revoked_on_the_way_keeps_what_was_acknowledged(
 
 
 async def test_one_source_that_fails_does_not_stop_the_other(
-    database: Database, database_url: str, simulator: Simulator, organization: Organization
+    database: RetryingDatabase, database_url: str, simulator: Simulator, organization: Organization
 ) -> None:
     """The good source lands whole. Refused: 77. Only out of reach, with progress elsewhere: 75."""
     async with Simulator(organization, clock=lambda: NOW) as gone:
@@ -336,7 +336,7 @@ async def test_one_source_that_fails_does_not_stop_the_other(
 
 
 async def test_what_cannot_be_a_row_is_a_dead_letter_and_accounted_for(
-    database: Database, database_url: str, simulator: Simulator
+    database: RetryingDatabase, database_url: str, simulator: Simulator
 ) -> None:
     """Bytes and reason are kept, the window is covered, and reading it again does not count it twice."""
     raw = b'{"object":"organization.audit_log","id":"audit_log-timeless","type":"user.added"}'
@@ -352,7 +352,7 @@ async def test_what_cannot_be_a_row_is_a_dead_letter_and_accounted_for(
 
 
 async def test_a_bug_in_a_stage_is_logged_and_ends_with_exit_code_70(
-    database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug met while normalizing is logged with its traceback; nothing of the window is claimed."""
 
@@ -369,7 +369,7 @@ async def test_a_bug_in_a_stage_is_logged_and_ends_with_exit_code_70(
 
 
 async def test_accounting_that_does_not_close_is_an_error(
-    database: Database, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event that vanishes between fetch and load makes the run fail with exit code 70."""
     keep = shipper.pipeline._normalize
@@ -385,7 +385,7 @@ async def test_accounting_that_does_not_close_is_an_error(
 
 
 async def test_open_run_refuses_a_schema_that_is_behind_when_migrating_is_off(
-    bare_database: Database, database_url: str
+    bare_database: RetryingDatabase, database_url: str
 ) -> None:
     await bare_database.close()
     settings = ship_settings(database_url, auto_migrate=False)

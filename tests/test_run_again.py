@@ -10,7 +10,7 @@ import pytest
 
 import shipper.pipeline
 from shipper.enrich import open_enricher
-from shipper.load.clickhouse import Database
+from shipper.load.retry import RetryingDatabase
 from shipper.model import DeadLetter, RawEvent, Row, Source, SourceID, Window, WorkspaceID
 from shipper.normalize import normalize
 from shipper.run import Run
@@ -47,7 +47,7 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda: monkeypatch.setattr(shipper.pipeline, "normalize", changed)
 
 
-async def replay(database: Database, url: str, path: Path, *, force: bool = False) -> tuple[int, int, int]:
+async def replay(database: RetryingDatabase, url: str, path: Path, *, force: bool = False) -> tuple[int, int, int]:
     """What the report counts: received, inserted, already there."""
     settings = database_settings(url)
     run = Run(settings, database, open_enricher(settings), "replay", clock=lambda: NOW)
@@ -56,7 +56,7 @@ async def replay(database: Database, url: str, path: Path, *, force: bool = Fals
     return run.report.total("received"), run.report.total("inserted"), run.report.total("already_there")
 
 
-async def names(database: Database) -> list[tuple[str, int]]:
+async def names(database: RetryingDatabase) -> list[tuple[str, int]]:
     """What FINAL shows: project names and how many events have them."""
     return await database.query("SELECT projectName, count() FROM openai_audit_logs GROUP BY 1 ORDER BY 1")
 
@@ -64,7 +64,7 @@ async def names(database: Database) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("how", DELETES)
 @pytest.mark.parametrize("force", [False, True])
 async def test_rows_that_were_deleted_come_back_with_a_replay(
-    database: Database, database_url: str, archive: Path, how: str, *, force: bool
+    database: RetryingDatabase, database_url: str, archive: Path, how: str, *, force: bool
 ) -> None:
     """The server's block deduplication swallows neither a plain nor a forced one, and the count is what is there."""
     assert await replay(database, database_url, archive) == (20, 20, 0)
@@ -76,7 +76,7 @@ async def test_rows_that_were_deleted_come_back_with_a_replay(
 
 
 async def test_a_plain_replay_leaves_rows_alone_and_a_forced_one_replaces_them(
-    database: Database, database_url: str, archive: Path, newer: Any
+    database: RetryingDatabase, database_url: str, archive: Path, newer: Any
 ) -> None:
     """Forced rows count as inserted. FINAL shows the new ones at once, each once, and so does the merged table."""
     await replay(database, database_url, archive)
@@ -91,7 +91,7 @@ async def test_a_plain_replay_leaves_rows_alone_and_a_forced_one_replaces_them(
 
 
 async def test_a_forced_replay_counts_an_event_that_is_twice_in_a_batch_once(
-    database: Database, database_url: str, archive: Path
+    database: RetryingDatabase, database_url: str, archive: Path
 ) -> None:
     """Of two copies in what is read one is a row; the other was there."""
     archive.write_bytes(b"\n".join([*EVENTS.values(), *EVENTS.values()]))  # noqa: ASYNC240 - a test may wait
@@ -107,7 +107,7 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 
 async def test_a_forced_backfill_reads_what_is_covered_and_replaces_it(
-    database: Database, database_url: str, simulator: Simulator, newer: Any
+    database: RetryingDatabase, database_url: str, simulator: Simulator, newer: Any
 ) -> None:
     """Without asking for a re-sweep: there would be nothing to force."""
     settings = ship_settings(database_url, simulator)

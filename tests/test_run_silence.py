@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from shipper.enrich import open_enricher
 from shipper.errors import ExitCode
-from shipper.load.clickhouse import Database
+from shipper.load.retry import RetryingDatabase
 from shipper.model import Window
 from shipper.run import Run
 from shipper.simulator import Misbehaviour, Organization, Simulator
@@ -33,7 +33,7 @@ async def silent(silence: Organization) -> AsyncIterator[Simulator]:
         yield running
 
 
-async def hints(database: Database, url: str, simulator: Simulator, now: int = NOW) -> list[str]:
+async def hints(database: RetryingDatabase, url: str, simulator: Simulator, now: int = NOW) -> list[str]:
     settings = ship_settings(url, simulator, lookback="2d", retries=0)
     run = Run(settings, database, open_enricher(settings), "run", clock=lambda: now)
     with capture_logs() as logs:
@@ -43,7 +43,7 @@ async def hints(database: Database, url: str, simulator: Simulator, now: int = N
     return run.hints
 
 
-async def test_it_is_told_once_a_day(database: Database, database_url: str, silent: Simulator) -> None:
+async def test_it_is_told_once_a_day(database: RetryingDatabase, database_url: str, silent: Simulator) -> None:
     """By the first run, not by the next one, and again the next day. The run is a good one all the same."""
     assert await hints(database, database_url, silent) == [TOLD]
     assert await hints(database, database_url, silent, NOW + 60) == []
@@ -52,7 +52,7 @@ async def test_it_is_told_once_a_day(database: Database, database_url: str, sile
 
 
 async def test_an_organization_that_is_only_quiet_now_is_not_asked(
-    database: Database, database_url: str, silent: Simulator
+    database: RetryingDatabase, database_url: str, silent: Simulator
 ) -> None:
     """One event that ever came is enough, also when its row is gone."""
     silent.add_raw(RAW, id="audit_log-1", effective_at=NOW - 60)
@@ -62,20 +62,22 @@ async def test_an_organization_that_is_only_quiet_now_is_not_asked(
     assert await hints(database, database_url, silent, NOW + 4 * DAY) == []
 
 
-async def test_a_dead_letter_is_an_event_too(database: Database, database_url: str, silent: Simulator) -> None:
+async def test_a_dead_letter_is_an_event_too(database: RetryingDatabase, database_url: str, silent: Simulator) -> None:
     silent.add_raw(b"42", id="audit_log-1", effective_at=NOW - 60)
     assert await hints(database, database_url, silent) == []
     assert await hints(database, database_url, silent, NOW + 2 * DAY) == []
 
 
-async def test_rows_of_an_older_shipper_are_events(database: Database, database_url: str, silent: Simulator) -> None:
+async def test_rows_of_an_older_shipper_are_events(
+    database: RetryingDatabase, database_url: str, silent: Simulator
+) -> None:
     """The table counts even when the run log knows nothing."""
     await database.command("INSERT INTO openai_audit_logs (workspaceID, sourceID) VALUES ('default', 'source-1')")
     assert await hints(database, database_url, silent) == []
 
 
 async def test_a_run_that_read_nothing_says_nothing(
-    database: Database, database_url: str, silence: Organization, silent: Simulator
+    database: RetryingDatabase, database_url: str, silence: Organization, silent: Simulator
 ) -> None:
     """Neither one that failed nor one without windows knows what the API would return."""
     async with Simulator(silence, misbehaviour=Misbehaviour(errors=1.0), clock=lambda: NOW) as failing:

@@ -16,6 +16,7 @@ from shipper.enrich import open_enricher
 from shipper.errors import ApiRefused, ExitCode, Interrupted, LeaseHeld, LeaseLost
 from shipper.load.clickhouse import Database, connect
 from shipper.load.lease import Lease
+from shipper.load.retry import RetryingDatabase, retrying
 from shipper.load.tables import LOGS
 from shipper.model import Source, Window
 from shipper.run import Run
@@ -49,7 +50,8 @@ async def other(database: Database, database_url: str) -> AsyncIterator[Database
 
 
 def new_run(database: Any, settings: Settings, now: float = NOW) -> Run:
-    return Run(settings, database, open_enricher(settings), "run", clock=lambda: now)
+    outside = RetryingDatabase(database, retrying(0, 0))
+    return Run(settings, outside, open_enricher(settings), "run", clock=lambda: now)
 
 
 async def live_claims(database: Database) -> int:

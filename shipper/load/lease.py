@@ -25,11 +25,9 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
 from shipper.errors import DatabaseError, LeaseHeld, LeaseLost
@@ -126,8 +124,8 @@ class Lease:
         )
 
     @asynccontextmanager
-    async def held(self, sleep: Sleep = asyncio.sleep) -> AsyncGenerator[Leased]:
-        """Hold the lease for the body, which writes through the database it is given.
+    async def held(self, sleep: Sleep = asyncio.sleep) -> AsyncGenerator[None]:
+        """Hold the lease for the body, which has to `check` before each of its writes.
 
         Raises what `acquire` raises, and LeaseLost once the lease has not been renewed in time: the body is cancelled
         then. It is given up at the end, whatever the end is.
@@ -139,7 +137,7 @@ class Lease:
             async with fence:
                 keeper = asyncio.create_task(self.keep(lambda left: fence.reschedule(now() + left)))
                 try:
-                    yield Leased(self._database, self)
+                    yield
                 finally:
                     keeper.cancel()
                     await asyncio.gather(keeper, return_exceptions=True)
@@ -184,7 +182,10 @@ class Lease:
             pause = min(2 * pause, _LONGEST_POLL)
 
     async def keep(self, renewed: Callable[[float], None] = lambda _: None, sleep: Sleep = asyncio.sleep) -> None:
-        """Renew until cancelled; tell `renewed` how many seconds are left then. Returns when the lease is lost."""
+        """Renew until cancelled; tell `renewed` how many seconds are left then. Returns when the lease is lost.
+
+        After a suspend that may be long before an event loop's own clock gets there, so `renewed` is told 0 at the end.
+        """
         while self.left > 0:
             await sleep(self._terms.ttl * _RENEWED_AFTER)
             try:
@@ -195,6 +196,7 @@ class Lease:
                 logger().warning("lease not renewed", source=self._source.source_id, reason=reason, left=self.left)
             else:
                 renewed(self.left)
+        renewed(0.0)
 
     async def release(self) -> None:
         """Give up the claim, if there is one. Never raises: a claim that cannot be given up expires."""
@@ -256,43 +258,3 @@ class Lease:
             f"{iso(other.since)}, until {iso(other.until)} unless it renews; waited {self._terms.wait:g}s",
             hint="Only one run at a time writes a source. Nothing is lost: a later run reads what is missing.",
         )
-
-
-class Leased:
-    """A database that inserts only while the lease is ours. See `shipper.load.clickhouse.Database`."""
-
-    def __init__(self, database: Database, lease: Lease) -> None:
-        self._database = database
-        self._lease = lease
-        self.address = database.address
-
-    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        return await self._database.query(sql, parameters)
-
-    async def query_table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        return await self._database.query_table(sql)
-
-    async def query_json(self, sql: str) -> bytes:
-        return await self._database.query_json(sql)
-
-    async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
-        self._lease.check()
-        await self._database.command(sql, parameters)
-
-    async def insert(
-        self,
-        table: str,
-        columns: Sequence[str],
-        types: Sequence[str],
-        data: Sequence[Sequence[object]],
-        *,
-        token: str,
-    ) -> None:
-        self._lease.check()
-        await self._database.insert(table, columns, types, data, token=token)
-
-    async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
-        return await self._database.present(sql, parameters, candidates)
-
-    async def close(self) -> None:
-        await self._database.close()

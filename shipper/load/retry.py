@@ -48,10 +48,15 @@ class RetryingDatabase:
     waits.
     """
 
-    def __init__(self, database: Database, policy: AsyncRetrying) -> None:
+    def __init__(self, database: Database, policy: AsyncRetrying, check: Callable[[], None] | None = None) -> None:
         self._database = database
         self._policy = policy
+        self._check = check
         self.address = database.address
+
+    def guarded(self, check: Callable[[], None]) -> RetryingDatabase:
+        """The same database, whose inserts and commands call `check` before every attempt: what it raises ends them."""
+        return RetryingDatabase(self._database, self._policy, check)
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return await repeat(self._policy, lambda: self._database.query(sql, parameters))
@@ -63,6 +68,8 @@ class RetryingDatabase:
         return await self._database.query_json(sql)
 
     async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        if self._check is not None:
+            self._check()
         await self._database.command(sql, parameters)
 
     async def insert(
@@ -74,7 +81,12 @@ class RetryingDatabase:
         *,
         token: str,
     ) -> None:
-        await repeat(self._policy, lambda: self._database.insert(table, columns, types, data, token=token))
+        async def attempt() -> None:
+            if self._check is not None:
+                self._check()
+            await self._database.insert(table, columns, types, data, token=token)
+
+        await repeat(self._policy, attempt)
 
     async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
         return await repeat(self._policy, lambda: self._database.present(sql, parameters, candidates))

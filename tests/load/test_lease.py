@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from shipper.errors import DatabaseUnavailable, ExitCode, Interrupted, LeaseHeld
 from shipper.load import schema
 from shipper.load.clickhouse import Database, connect
 from shipper.load.lease import Lease, Terms, since_boot
+from shipper.load.retry import RetryingDatabase, retrying
 from shipper.load.tables import LEASES
 from shipper.model import RunID, Source, SourceID, WorkspaceID
 from tests.conftest import database_settings
@@ -52,9 +54,9 @@ async def test_a_lease_that_nobody_else_wants_costs_three_calls(database: Databa
     """Claim, look, release; while it is held the claim is live, and afterwards it is not."""
     counting: Any = Counting(database)
     async with lease(counting, "run-1").held():
-        assert counting.calls == ["insert", "query", "address"]
+        assert counting.calls == ["insert", "query"]
         assert await live(database) == ["run-1"]
-    assert [call for call in counting.calls if call != "address"] == ["insert", "query", "insert"]
+    assert counting.calls == ["insert", "query", "insert"]
     assert await live(database) == []
 
 
@@ -179,10 +181,12 @@ async def put(database: Database) -> None:
     await database.insert(LEASES.name, LEASES.columns, LEASES.types, row, token="t")
 
 
-async def test_a_holder_that_was_suspended_does_not_write(database: Database) -> None:
+async def test_a_holder_that_was_suspended_does_not_write(database: RetryingDatabase) -> None:
     """It counts on four fifths of its time. After that no insert and no command goes out; reads still do."""
     clock = Time()
-    async with lease(database, "run-1", clock=clock).held() as leased:
+    holder = lease(database, "run-1", clock=clock)
+    leased = database.guarded(holder.check)
+    async with holder.held():
         clock.now += 47.9
         await put(leased)
         clock.now += 0.2
@@ -192,6 +196,41 @@ async def test_a_holder_that_was_suspended_does_not_write(database: Database) ->
         assert await leased.query("SELECT count() FROM openai_audit_leases WHERE sourceID = 'x'") == [(1,)]
     assert (caught.value.exit_code, caught.value.transient) == (ExitCode.TEMPFAIL, True)
     assert "the next run reads the rest" in caught.value.hint
+
+
+async def test_a_suspend_between_two_attempts_ends_an_insert(database: Database) -> None:
+    """Each attempt asks anew: what is repeated after the lease has passed on does not go out."""
+    clock = Time()
+    holder = lease(database, "run-1", clock=clock)
+    failing = Failing(database, DatabaseUnavailable("reset"), LEASES.name)
+
+    async def suspended(_: float) -> None:
+        clock.now += 50
+
+    leased = RetryingDatabase(failing, retrying(5, 1, suspended)).guarded(holder.check)
+    async with holder.held():
+        with pytest.raises(LeaseLost):
+            await put(leased)
+        assert (failing.times, failing.inserts) == (0, [])
+
+
+async def test_after_a_suspend_the_body_is_ended_although_the_loops_clock_stood_still(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop's clock does not count a suspend: whoever renews sees it, and does not wait for the fence."""
+    clock = Time()
+    holder = lease(database, "run-1", clock=clock)
+    woken = asyncio.Event()
+
+    async def suspended(_: float) -> None:
+        clock.now += 50
+        woken.set()
+
+    monkeypatch.setattr(holder, "keep", partial(holder.keep, sleep=suspended))
+    with capture_logs(), pytest.raises(LeaseLost):
+        async with holder.held(), asyncio.timeout(30):
+            await asyncio.Event().wait()
+    assert woken.is_set()
 
 
 async def test_a_renewed_lease_is_kept(database: Database) -> None:
@@ -217,9 +256,11 @@ async def test_a_renewed_lease_is_kept(database: Database) -> None:
     assert (count, bool(moved)) == (6, True)
 
 
-async def test_renewal_goes_on_by_itself_while_the_lease_is_held(database: Database) -> None:
+async def test_renewal_goes_on_by_itself_while_the_lease_is_held(database: RetryingDatabase) -> None:
     """The body is longer than the lease, and still holds it at its end."""
-    async with lease(database, "run-1", Terms(ttl=2, wait=0)).held() as leased:
+    holder = lease(database, "run-1", Terms(ttl=2, wait=0))
+    leased = database.guarded(holder.check)
+    async with holder.held():
         async with asyncio.timeout(60):
             while await database.query("SELECT max(writtenAt) - min(writtenAt) > 2.1 FROM openai_audit_leases") != [
                 (1,)
@@ -274,7 +315,7 @@ async def test_a_renewal_that_comes_back_too_late_is_none(database: Database) ->
         pass
 
     await holder.keep(told.append, at_once)
-    assert told == [-1.0]
+    assert told == [-1.0, 0.0]
     with pytest.raises(LeaseLost):
         holder.check()
 
@@ -378,12 +419,13 @@ async def test_of_many_at_once_exactly_one_has_it(server_url: str) -> None:
     holders = 0
     served: list[str] = []
 
-    async def claim(number: int, database: Database) -> None:
+    async def claim(number: int, database: RetryingDatabase) -> None:
         nonlocal holders
-        async with lease(database, f"run-{number}", Terms(ttl=60, wait=120)).held(_short) as leased:
+        holder = lease(database, f"run-{number}", Terms(ttl=60, wait=120))
+        async with holder.held(_short):
             holders += 1
             assert holders == 1
-            await put(leased)
+            await put(database.guarded(holder.check))
             assert f"run-{number}" in await live(database)
             assert holders == 1
             holders -= 1

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from shipper.errors import ApiUnavailable, DatabaseUnavailable, ShipperError
 from shipper.load.clickhouse import Database
-from shipper.load.lease import Lease, Leased, Terms
+from shipper.load.lease import Lease, Terms
 from shipper.load.retry import RetryingDatabase, Sleep, retrying
 from shipper.load.tables import LOGS
 from shipper.model import Lane, RunID, Source, Window
@@ -258,11 +258,11 @@ class _KeepsNobodyAway(Lease):
         return 1.0
 
     @asynccontextmanager
-    async def held(self, sleep: Sleep = asyncio.sleep) -> AsyncGenerator[Leased]:
-        yield Leased(self._database, self)
+    async def held(self, sleep: Sleep = asyncio.sleep) -> AsyncGenerator[None]:
+        yield
 
 
-def database_of(process: Process) -> Database:
+def database_of(process: Process) -> RetryingDatabase:
     """The real retries, one each and without a pause, over the gate."""
     return RetryingDatabase(_Gated(process), retrying(1, 0, sleep=_at_once))
 
