@@ -14,9 +14,10 @@ from structlog.typing import EventDict
 
 from shipper.config import ListSettings, Settings
 from shipper.enrich.contract import Enrichment
-from shipper.enrich.geoip import GeoIP, open_geoip
+from shipper.enrich.geoip import TRY_AGAIN_AFTER, GeoIP, open_geoip
 from shipper.enrich.geoip import database as geoip_database
 from shipper.enrich.geoip.copies import PrivateCopy
+from shipper.enrich.geoip.database import open_database
 from shipper.enrich.geoip.trial import Verdict
 from shipper.enrich.lists import Lists, open_lists
 from shipper.enrich.rules import read_rules
@@ -161,15 +162,79 @@ def test_a_trial_that_is_lost_refuses_the_file(trials: Trials, geoip: GeoIP, pat
     assert (city(geoip), geoip.refused, trials.begun) == ("Paris", 1, 1)
 
 
-def test_without_a_verdict_the_pure_reader_takes_the_new_file(trials: Trials, geoip: GeoIP, path: Path) -> None:
-    """The trial was too slow, say: no reason to go on with old data, and none to trust the C reader with new."""
+def test_where_there_is_no_c_reader_the_pure_one_takes_the_new_file(trials: Trials, geoip: GeoIP, path: Path) -> None:
+    """Nothing can be tried out, and nothing can be crashed."""
     in_place(path, other(path))
-    trials.answer = Verdict.UNDECIDED
-    look(geoip)
+    trials.answer = Verdict.NO_C_READER
+    assert [log["event"] for log in look(geoip)] == ["GeoIP database replaced"]
     assert city(geoip) == "Lyon"
     assert type(geoip._generation.databases[0]._reader) is maxminddb.Reader
     assert look(geoip) == []
-    assert trials.begun == 1
+    assert (trials.begun, geoip.refused) == (1, 0)
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+def timed(path: Path, now: list[float]) -> Iterator[GeoIP]:
+    """As `geoip`, by a clock that the test moves."""
+    opened = GeoIP([open_database(path)], clock=lambda: now[0])
+    yield opened
+    opened.close()
+
+
+def test_without_a_verdict_the_old_database_stays(trials: Trials, timed: GeoIP, path: Path) -> None:
+    """The trial was too slow, say: that is no reason to trust the new file. Told once, and the trial is cleared up."""
+    in_place(path, other(path))
+    trials.answer = Verdict.UNDECIDED
+    (log,) = look(timed, 5)
+    assert log == {
+        "log_level": "warning",
+        "event": "a changed GeoIP database could not be tried out; the one before it stays in use",
+        "path": str(path),
+        "hint": "It is tried again every 30 minutes and when it changes. `shipper check` tries it now.",
+    }
+    assert (city(timed), trials.begun, timed.refused) == ("Paris", 1, 1)
+
+
+def test_what_could_not_be_tried_out_is_tried_again_after_a_pause(
+    trials: Trials, timed: GeoIP, path: Path, now: list[float]
+) -> None:
+    """Not before, and without another warning, until a trial gives an answer."""
+    in_place(path, other(path))
+    trials.answer = Verdict.UNDECIDED
+    look(timed)
+    for attempt in (2, 3):
+        now[0] += TRY_AGAIN_AFTER - 1
+        assert look(timed) == []
+        assert trials.begun == attempt - 1
+        now[0] += 1
+        assert look(timed) == []
+        assert (city(timed), trials.begun, timed.refused) == ("Paris", attempt, 1)
+    trials.answer = Verdict.SOUND
+    now[0] += TRY_AGAIN_AFTER
+    assert [log["event"] for log in look(timed)] == ["GeoIP database replaced"]
+    assert city(timed) == "Lyon"
+    now[0] += 10 * TRY_AGAIN_AFTER
+    assert look(timed) == []
+    assert trials.begun == 4
+
+
+def test_what_could_not_be_tried_out_is_tried_again_when_it_changes(trials: Trials, timed: GeoIP, path: Path) -> None:
+    """At once, and the next failure is told again: it is another file."""
+    trials.answer = Verdict.UNDECIDED
+    in_place(path, other(path))
+    assert len(look(timed)) == 1
+    in_place(path, other(path, "Nice"))
+    assert len(look(timed)) == 1
+    assert (city(timed), trials.begun, timed.refused) == ("Paris", 2, 2)
+    trials.answer = Verdict.SOUND
+    in_place(path, other(path, "Lyon"))
+    look(timed)
+    assert city(timed) == "Lyon"
 
 
 def test_a_file_that_is_being_written_is_left_alone_until_it_rests(trials: Trials, geoip: GeoIP, path: Path) -> None:
@@ -248,7 +313,10 @@ def test_a_database_is_tried_out_after_enough_lookups(trials: Trials, geoip: Geo
     assert trials.begun == 1
 
 
-@pytest.mark.parametrize(("verdict", "warnings"), [(Verdict.DAMAGED, 1), (Verdict.CRASHED, 1), (Verdict.UNDECIDED, 0)])
+@pytest.mark.parametrize(
+    ("verdict", "warnings"),
+    [(Verdict.DAMAGED, 1), (Verdict.CRASHED, 1), (Verdict.UNDECIDED, 0), (Verdict.NO_C_READER, 0)],
+)
 def test_a_database_in_use_that_loses_its_trial_stays_with_the_pure_reader(
     trials: Trials, geoip: GeoIP, path: Path, verdict: Verdict, warnings: int
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import struct
 import sys
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,7 @@ def program(folder: Path, source: str) -> Path:
         ("raise MemoryError", Verdict.UNDECIDED),
         ("import no_such_module", Verdict.UNDECIDED),
         ("sys.exit(3)", Verdict.UNDECIDED),
+        ("sys.exit(66)", Verdict.NO_C_READER),
         # What the child must not have: this process's environment and its other files; what it must have: the copy.
         ("sys.exit(65 if os.environ.keys() - {'LC_CTYPE'} else 0)", Verdict.SOUND),
         ("sys.exit(0 if os.fstat(int(sys.argv[2])).st_size > 1000 else 65)", Verdict.SOUND),
@@ -253,3 +256,66 @@ def test_the_program_bounds_itself_and_then_reads(monkeypatch: pytest.MonkeyPatc
     limits = [bound for bound in bounds if bound[0] == "setrlimit"]
     assert limits[0][2] == (0, 0)
     assert limits[1][2] == ((256 << 20) + 8 * size,) * 2
+
+
+@pytest.fixture
+def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program in this process, without the bounds that would outlive the test."""
+    monkeypatch.setattr(trial_program, "_restrain", lambda *_: None)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        maxminddb.InvalidDatabaseError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        SystemError,
+        RecursionError,
+        MemoryError,
+    ],
+)
+@pytest.mark.usefixtures("unbounded")
+def test_what_a_damaged_database_raises_is_damage(
+    monkeypatch: pytest.MonkeyPatch, copy: PrivateCopy, error: type[Exception]
+) -> None:
+    """A record that nests without an end or claims more bytes than there is memory for, too."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trial_program, "try_every_record", fail)
+    assert main(os.devnull, str(copy.fd), "7") == 65
+
+
+@pytest.mark.usefixtures("unbounded")
+@pytest.mark.parametrize(("missing", "code"), [("maxminddb.extension", 66), ("maxminddb", None)])
+def test_only_a_missing_c_reader_is_an_answer(
+    monkeypatch: pytest.MonkeyPatch, copy: PrivateCopy, missing: str, code: int | None
+) -> None:
+    """maxminddb is built without it where there is no compiler. Another missing module is a failure of the trial."""
+    monkeypatch.delitem(sys.modules, "maxminddb.extension", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    if code is None:
+        with pytest.raises(ModuleNotFoundError):
+            main(os.devnull, str(copy.fd), "7")
+    else:
+        assert main(os.devnull, str(copy.fd), "7") == code
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_real_child_tells_a_missing_c_reader_from_one_that_does_not_load(
+    tmp_path: Path, copy: PrivateCopy, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    """The library as it is installed without a compiler, and with an extension for another machine."""
+    installed = Path(maxminddb.__file__).parent
+    shutil.copytree(installed, tmp_path / "maxminddb", ignore=shutil.ignore_patterns("extension*", "__pycache__"))
+    metadata = next(installed.parent.glob("maxminddb-*.dist-info"))
+    shutil.copytree(metadata, tmp_path / metadata.name)
+    if broken:
+        (tmp_path / "maxminddb" / f"extension{EXTENSION_SUFFIXES[0]}").write_bytes(b"\x7fELF")
+    monkeypatch.setattr(maxminddb, "__file__", str(tmp_path / "maxminddb" / "__init__.py"))
+    assert Trial(copy).wait() is (Verdict.UNDECIDED if broken else Verdict.NO_C_READER)

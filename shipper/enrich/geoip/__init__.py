@@ -1,13 +1,15 @@
 """GeoIP: fills the src* columns from MaxMind databases and marks addresses that no public client can have.
 
 A database is read from a private copy (`copies`), through a reader that cannot crash on it (`database`, `trial`), and
-replaced when its file changes. A new file is tried out as a whole before it replaces anything; one that is refused
-changes nothing.
+replaced when its file changes. A new file is tried out as a whole before it replaces anything; one that is refused, or
+that could not be tried out, changes nothing. Only where there is no C reader, which a bad file could crash, a new file
+is taken on the word of its metadata and its first look-ups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,12 +24,16 @@ from shipper.errors import ConfigError
 from shipper.model import Row
 from shipper.telemetry import logger
 
-__all__ = ["Database", "GeoIP", "Verdict", "open_database", "open_geoip", "read_info", "try_out"]
+__all__ = ["TRY_AGAIN_AFTER", "Database", "GeoIP", "Verdict", "open_database", "open_geoip", "read_info", "try_out"]
 
 CACHE_SIZE = 65_536
 
 RESERVED_TAG = "srcIPReserved"
 FAILED_TAG = "geoipFailed"
+
+# Seconds after which a changed file that could not be tried out is tried again. A trial that runs into its limit keeps
+# a processor busy for two minutes.
+TRY_AGAIN_AFTER = 1800.0
 
 
 class Finding(NamedTuple):
@@ -76,16 +82,22 @@ class Generation:
 class WatchedDatabase:
     """The database in use for one path, and the one that may replace it while that is being tried out."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.current = database
         self.refused = 0
+        self._clock = clock
         self._file = WatchedFile(database.info.path, database.state)
         self._candidate: Database | None = None
+        self._again_at: float | None = None
+        self._told = False
 
     def refresh(self) -> bool:
         """Go one step: begin or end a trial, or read a changed file. True when `current` is another one."""
         if self._file.changed():
             self._file.take()
+            self._told = False
+            self._begin()
+        elif self._again_at is not None and self._clock() >= self._again_at:
             self._begin()
         if self._candidate is not None:
             return self._decide(self._candidate)
@@ -109,6 +121,7 @@ class WatchedDatabase:
         if self._candidate is not None:
             self._candidate.close()
             self._candidate = None
+        self._again_at = None
         try:
             self._candidate = open_database(self._file.path)
         except ConfigError as error:
@@ -125,6 +138,10 @@ class WatchedDatabase:
             candidate.close()
             self._refuse(not_usable(self._file.path, verdict.value))
             return False
+        if verdict is Verdict.UNDECIDED:
+            candidate.close()
+            self._put_off()
+            return False
         # The old one is not closed: another thread may be in the middle of a look-up. It goes with its last user.
         self.current = candidate
         logger().info(
@@ -134,6 +151,20 @@ class WatchedDatabase:
             built=candidate.info.built,
         )
         return True
+
+    def _put_off(self) -> None:
+        """The trial gave no answer: a file that may be damaged does not replace one that works."""
+        self._again_at = self._clock() + TRY_AGAIN_AFTER
+        if self._told:
+            return
+        self._told = True
+        self.refused += 1
+        logger().warning(
+            "a changed GeoIP database could not be tried out; the one before it stays in use",
+            path=str(self._file.path),
+            hint=f"It is tried again every {TRY_AGAIN_AFTER / 60:.0f} minutes and when it changes. "
+            "`shipper check` tries it now.",
+        )
 
     def _refuse(self, error: ConfigError) -> None:
         self.refused += 1
@@ -145,8 +176,14 @@ class WatchedDatabase:
 class GeoIP:
     """The enrichment. Without databases it still marks reserved addresses."""
 
-    def __init__(self, databases: Sequence[Database] = (), *, cache_size: int = CACHE_SIZE) -> None:
-        self._watched = tuple(WatchedDatabase(database) for database in databases)
+    def __init__(
+        self,
+        databases: Sequence[Database] = (),
+        *,
+        cache_size: int = CACHE_SIZE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watched = tuple(WatchedDatabase(database, clock=clock) for database in databases)
         self._cache_size = cache_size
         self._generation = Generation(databases, cache_size)
         self._lookups = 0

@@ -30,12 +30,17 @@ _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGI
 
 
 class Verdict(Enum):
-    """What came of a trial. UNDECIDED: it could not be held, took too long, or was killed."""
+    """What came of a trial.
+
+    UNDECIDED says nothing of the file: the trial could not be held, took too long, or was killed. NO_C_READER says that
+    there is nothing to try: maxminddb was built without its C reader, and the pure one is what reads here.
+    """
 
     SOUND = "every record can be read"
     DAMAGED = "it holds records that cannot be read"
     CRASHED = "it crashes the process that reads it"
     UNDECIDED = "it could not be tried out"
+    NO_C_READER = "there is no C reader here to try it out with"
 
 
 class Trial:
@@ -103,4 +108,6 @@ def _read(code: int) -> Verdict:
         return Verdict.SOUND
     if code == trial_program.DAMAGED:
         return Verdict.DAMAGED
+    if code == trial_program.NO_C_READER:
+        return Verdict.NO_C_READER
     return Verdict.CRASHED if -code in _CRASHES else Verdict.UNDECIDED

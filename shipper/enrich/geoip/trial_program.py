@@ -2,10 +2,11 @@
 
     python -I -S trial_program.py FOLDER_OF_MAXMINDDB FD SECONDS
 
-Exit code 0: every record can be read. 65: one cannot. Anything else, a signal included, is no answer to that. The
-tree is walked here, each node once, so that a damaged one takes no longer than a whole one; each distinct record is
-read once, through an address that leads to it. A look-up is a walk down that tree and one of those records, so no
-look-up can meet anything that was not tried. This runs as a program and imports nothing of the package.
+Exit code 0: every record can be read. 65: one cannot. 66: maxminddb has no C reader here. Anything else, a signal
+included, is no answer. The tree is walked here, each node once, so that a damaged one takes no longer than a whole one;
+each distinct record is read once, through an address that leads to it. A look-up is a walk down that tree and one of
+those records, so no look-up can meet anything that was not tried. This runs as a program and imports nothing of the
+package.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SOUND = 0
 DAMAGED = 65
+NO_C_READER = 66
 
 _ROOM = 256 << 20
 
@@ -103,13 +105,27 @@ def _restrain(seconds: int, size: int) -> None:
 def main(folder: str, fd: str, seconds: str) -> int:
     _restrain(int(seconds), os.fstat(int(fd)).st_size)
     sys.path.insert(0, folder)
-    # Found only now. Without the C reader there is nothing to try, and the ImportError says so.
-    from maxminddb import MODE_MMAP_EXT, InvalidDatabaseError, extension  # noqa: PLC0415
+    # Found only now. Not found is an answer; an extension that is there and does not load is a failure of another kind.
+    import maxminddb  # noqa: PLC0415
+
+    try:
+        import maxminddb.extension  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return NO_C_READER
 
     path = Path(f"/dev/fd/{fd}")
     try:
-        try_every_record(path, extension.Reader(path, MODE_MMAP_EXT))
-    except (InvalidDatabaseError, ValueError, TypeError, LookupError, OverflowError, SystemError):
+        try_every_record(path, maxminddb.extension.Reader(path, maxminddb.MODE_MMAP_EXT))
+    except (
+        maxminddb.InvalidDatabaseError,
+        ValueError,
+        TypeError,
+        LookupError,
+        OverflowError,
+        SystemError,
+        RecursionError,
+        MemoryError,
+    ):
         return DAMAGED
     return SOUND
 
