@@ -305,7 +305,7 @@ class Settings(BaseSettings):
             return Keystore(self.keystore, read_master_key(self.master_key_file))
         if self.master_key is None:
             raise ConfigError(
-                f"no master key for the keystore {self.keystore}",
+                "no master key for the keystore",
                 hint="Set SHIPPER_MASTER_KEY_FILE to a file that holds it, or SHIPPER_MASTER_KEY. "
                 "`shipper sources new-master-key FILE` makes one.",
             )

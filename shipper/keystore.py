@@ -92,12 +92,13 @@ class Keystore:
     def __init__(self, path: Path, master_key: MasterKey) -> None:
         # Through a link, or the link would be replaced.
         self.path = path.resolve()
+        self._given = path
         self._master_key = master_key
 
     def entries(self) -> tuple[Entry, ...]:
         """Every entry, its key decrypted, in the order of their ids."""
         text = read_private(
-            self.path, what="the keystore", missing="`shipper sources add` makes it when it adds the first source."
+            self._given, what="the keystore", missing="`shipper sources add` makes it when it adds the first source."
         )
         return _opened(text, self._master_key, self.path)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shipper.errors import ConfigError
+from shipper.secret_text import NOT_SHOWN_HINT, shown_path, unreadable
 
 _BYTES = 32
 # 32 random bytes hold about 30 different values; fewer than this many come once in 10^15 keys.
@@ -80,10 +81,12 @@ def read_private(path: Path, *, what: str, missing: str) -> bytes:
                     hint=f"chmod 600 {path}",
                 )
             return file.read()
-    except FileNotFoundError:
-        raise ConfigError(f"{what} {path} does not exist", hint=missing) from None
-    except OSError as error:
-        raise ConfigError(f"cannot read {what} {path}: {error.strerror or 'unreadable'}") from None
+    except (OSError, ValueError) as error:
+        shown = shown_path(path)
+        named, hint = (f"{what} {shown}", "") if shown == str(path) else (f"{what} at {shown}", NOT_SHOWN_HINT)
+        if isinstance(error, FileNotFoundError):
+            raise ConfigError(f"{named} does not exist", hint=f"{missing} {hint}".strip()) from None
+        raise ConfigError(f"cannot read {named}: {unreadable(error)}", hint=hint) from None
 
 
 def _too_open(mode: int, owner: int, user: int) -> bool:

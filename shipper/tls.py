@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from shipper.errors import ConfigError
+from shipper.secret_text import shown_path
 
 # Alerts with which a server says that it wants another certificate from us, or wants one at all. The names are the
 # ends of OpenSSL's: the part before differs between its versions.
@@ -137,7 +138,7 @@ def _check_readable(path: Path, setting: str) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise ConfigError(f"{setting} {path}: {error.strerror or 'unreadable'}") from None
+        raise ConfigError(f"{setting} {shown_path(path)}: {error.strerror or 'unreadable'}") from None
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "shipper"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"model", "assets", "tls", "masterkey", "secret_text"}),
-    frozenset({"durations"}),
+    frozenset({"model", "assets", "secret_text"}),
+    frozenset({"durations", "tls", "masterkey"}),
     frozenset({"keystore"}),
     frozenset({"config", "telemetry", "stopping"}),
     frozenset({"settings_file"}),

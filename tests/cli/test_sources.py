@@ -152,10 +152,21 @@ def test_without_a_test_nothing_is_asked(sources: Sources) -> None:
 
 
 def test_the_key_from_a_file(sources: Sources) -> None:
+    """A file that is not there is named by its path, unless that may be the key itself; then the hint says so."""
     Path("admin-key").write_text(KEY + "\n")
     assert sources("add", "acme", "--key-file", "admin-key", "--no-test").code == 0
-    missing = sources("add", "globex", "--key-file", "nowhere", "--no-test")
-    assert (missing.code, "cannot read the admin key of source 'globex' from nowhere" in missing.err) == (78, True)
+    Path("keys").mkdir()
+    missing = sources("add", "globex", "--key-file", "keys/globex", "--no-test")
+    assert (missing.code, missing.err) == (
+        78,
+        "error: cannot read the admin key of source 'globex' from keys/globex: No such file or directory\n",
+    )
+    mistaken = sources("add", "globex", "--key-file", KEY, "--no-test")
+    assert mistaken.code == 78
+    assert mistaken.err == (
+        "error: cannot read the admin key of source 'globex' from the path given: No such file or directory\n"
+        "hint:  Name the file that holds it. The path given is not shown, because it may be the secret itself.\n"
+    )
 
 
 @pytest.mark.parametrize(
