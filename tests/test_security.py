@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
+import pytest
+
+from shipper.cli.simulate import demo, simulate
 from shipper.config import Settings
+from shipper.errors import UsageError
 from shipper.model import COLUMNS
 from shipper.settings_file import environment_name
+from shipper.simulator import Organization, Simulator
+from tests.organizations import NOW
 from tests.test_readme import commands
 
 ROOT = Path(__file__).parent.parent
@@ -18,6 +25,7 @@ CODE = set(re.findall(r"`([^`\n]+)`", TEXT.replace("`shipper\nstatus`", "`shippe
 def test_what_stands_in_code_is_a_setting_a_column_a_command_or_a_file() -> None:
     """Each word, so that none outlives what it names."""
     known = {"demo", "http://", "https://", "/proc", "kubectl describe", "auto_migrate: false", "shipper-data/"}
+    known |= {"Simulator(host=…, public=True)"}
     names = set(Settings.model_fields) | {environment_name(name) for name in Settings.model_fields} | set(COLUMNS)
     words = {" ".join(("shipper", *command)) for command in commands()}
     for code in CODE - known - names:
@@ -34,3 +42,14 @@ def test_every_role_of_the_grants_and_every_secret_setting_is_spoken_of() -> Non
     assert {f"ClickHouse {role}" for role in roles} <= set(rows)
     assert any("admin key" in row for row in rows)
     assert any("master key" in row for row in rows)
+
+
+async def test_only_the_simulators_class_listens_for_other_machines() -> None:
+    """The two commands have no option for an address; the class wants it said in so many words."""
+    for command in (simulate, demo):
+        assert not {"host", "public", "address"} & set(inspect.signature(command).parameters)
+    organization = Organization.build(seed=1, now=NOW, days=1)
+    with pytest.raises(UsageError, match="the simulator listens on this machine only"):
+        Simulator(organization, host="0.0.0.0")  # noqa: S104 - what is refused
+    async with Simulator(organization, host="0.0.0.0", public=True) as simulator:  # noqa: S104 - what is allowed
+        assert simulator.base_url.startswith("http://0.0.0.0:")
