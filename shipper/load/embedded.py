@@ -22,7 +22,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import DatabaseError as DriverDatabaseError
 
 from shipper.errors import ConfigError, DatabaseBusy, DatabaseError, NoDatabase
-from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, READ, json_array, json_table
+from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, PINNED, READ, json_array, json_table
 from shipper.load.faults import SERIALIZER_ERRORS, Unwritable, code_of, translate, translated
 from shipper.load.retry import Sleep
 
@@ -229,7 +229,9 @@ class EmbeddedDatabase:
     async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
         def call() -> set[str]:
             found: set[str] = set()
-            with self._client.query_column_block_stream(sql, parameters=dict(parameters or {})) as blocks:
+            with self._client.query_column_block_stream(
+                sql, parameters=dict(parameters or {}), settings=dict(PINNED)
+            ) as blocks:
                 for block in blocks:
                     found.update(candidates & set(block[0]))
             return found

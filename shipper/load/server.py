@@ -14,7 +14,7 @@ from clickhouse_connect.driver.httputil import check_env_proxy
 
 from shipper.config import Settings
 from shipper.errors import ConfigError
-from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, READ, json_array, json_table
+from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, PINNED, READ, json_array, json_table
 from shipper.load.faults import SERIALIZER_ERRORS, Unwritable, translated
 from shipper.tls import client_context, is_loopback, refuse_plaintext
 
@@ -211,7 +211,9 @@ class ServerDatabase:
     async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
         found: set[str] = set()
         with translated(self.address):
-            async with await self._client.query_column_block_stream(sql, parameters=dict(parameters or {})) as blocks:
+            async with await self._client.query_column_block_stream(
+                sql, parameters=dict(parameters or {}), settings=dict(PINNED)
+            ) as blocks:
                 async for block in blocks:
                     found.update(candidates & set(block[0]))
         return found

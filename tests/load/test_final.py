@@ -13,7 +13,7 @@ from shipper.load.clickhouse import Database
 from shipper.load.dead_letters import Filter, count, entries
 from shipper.load.status import source_status
 from shipper.model import Lane
-from tests.load.rows import SOURCE, dead_letter, delivery, rows, writer
+from tests.load.rows import SOURCE, dead_letter, delivery, give, rows, writer
 
 PACKAGE = Path(answers.__file__).parent
 
@@ -25,7 +25,7 @@ async def doubled(database: Database) -> Database:
         await database.command(f"SYSTEM STOP MERGES {table}")
     for run in ("run-1", "run-2"):
         batch = writer(database, run, force=True)
-        await batch.add(delivery(), rows(1, 2, 3), [])
+        give(batch, delivery(), rows(1, 2, 3), [])
         await batch.flush()
         await database.command(
             "INSERT INTO openai_audit_dead_letters (workspaceID, sourceID, lane, id, raw)"
@@ -60,7 +60,7 @@ async def test_a_join_and_a_subquery_show_it_once_too(doubled: Database) -> None
 
 async def test_what_is_there_twice_is_found_and_not_written_a_third_time(doubled: Database) -> None:
     batch, window = writer(doubled, "run-3"), delivery()
-    await batch.add(window, rows(1, 2, 3), [dead_letter(b"x")])
+    give(batch, window, rows(1, 2, 3), [dead_letter(b"x")])
     await batch.flush()
     assert window.report.already_there == 3
     assert await doubled.query("SELECT count() FROM openai_audit_logs SETTINGS final = 0") == [(6,)]
@@ -68,9 +68,10 @@ async def test_what_is_there_twice_is_found_and_not_written_a_third_time(doubled
 
 def test_the_driver_is_asked_with_final_everywhere() -> None:
     """Every call that reads rows passes READ or PERSON on, and both say final. One call may do without: it asks for
-    ids, which are the same however often they are there.
+    ids, which are the same however often they are there. It passes on what READ has besides.
     """
     assert answers.READ["final"] == answers.PERSON["final"] == "1"
+    assert answers.READ.items() - answers.PINNED.items() == {("final", "1")}
     without = []
     for module in sorted(PACKAGE.glob("*.py")):
         for node in ast.walk(ast.parse(module.read_text())):
@@ -79,6 +80,8 @@ def test_the_driver_is_asked_with_final_everywhere() -> None:
             owner = ast.unparse(node.func.value)
             if owner != "self._client" or not node.func.attr.startswith(("query", "raw_query")):
                 continue
-            if not any(name in ast.unparse(node) for name in ("dict(READ)", "dict(PERSON)")):
+            call = ast.unparse(node)
+            if not any(name in call for name in ("dict(READ)", "dict(PERSON)")):
+                assert "dict(PINNED)" in call
                 without.append((module.stem, node.func.attr))
     assert without == [("embedded", "query_column_block_stream"), ("server", "query_column_block_stream")]

@@ -18,7 +18,7 @@ from shipper.load.clickhouse import connect
 from shipper.load.migrations import migrations
 from tests.clickhouse_server import free_port
 from tests.conftest import database_settings
-from tests.load.rows import NOON, counted, delivery, ids, rows, writer
+from tests.load.rows import NOON, counted, delivery, give, ids, rows, writer
 
 
 async def no_sleep(_: float) -> None:
@@ -80,7 +80,7 @@ async def test_an_insert_whose_answer_is_lost_is_there_once(server_url: str, los
     async with proxy.running() as url:
         database = await connect(database_settings(f"{url}/{urlsplit(server_url).path.strip('/')}"), sleep=no_sleep)
         batch, window = writer(database), delivery()
-        await batch.add(window, rows(1, 2, 3), [])
+        give(batch, window, rows(1, 2, 3), [])
         proxy.drop = lost
         await batch.flush()
         await database.close()
@@ -167,7 +167,7 @@ async def test_the_rights_a_run_needs(restricted_server: str) -> None:
     database = await connect(database_settings(f"http://loader:pw@{host}/audit"))
     assert len(await schema.apply(database)) == len(migrations())
     batch, window = writer(database), delivery()
-    await batch.add(window, rows(1, 2), [])
+    give(batch, window, rows(1, 2), [])
     await batch.flush()
     assert (counted(window), await ids(database)) == ((2, 0, 0), ["1", "2"])
     with pytest.raises(DatabaseRefused, match="scratch database") as caught:
@@ -219,6 +219,8 @@ def test_the_address_of_a_url(url: str, address: str) -> None:
         ("http://host/db?password=hunter2", "may not set 'password'"),
         ("http://host/db?async_insert=1", "may not set 'async_insert'"),
         ("http://host/db?session_id=1", "may not set 'session_id'"),
+        ("http://host/db?offset=1", "may not set 'offset'"),
+        ("http://host/db?timeout_overflow_mode=break", "may not set 'timeout_overflow_mode'"),
     ],
 )
 def test_a_url_that_cannot_be_right_is_refused(url: str, message: str) -> None:
@@ -250,7 +252,7 @@ async def main():
     database = await connect(database_settings(sys.argv[1]))
     await schema.apply(database)
     batch = writer(database)
-    await batch.add(delivery(), [row(1, time=1_793_491_200)], [])
+    give(batch, delivery(), [row(1, time=1_793_491_200)], [])
     await batch.flush()
     print(await database.query("SELECT eventTime, toUnixTimestamp(eventTime), receivedAt FROM openai_audit_logs"))
     print(await database.query(
