@@ -28,7 +28,7 @@ from shipper.load.writer import Delivery, Writer
 from shipper.model import Lane, RunID, Source, Window
 from shipper.pipeline import LAST_FLUSH, Feed, archives, gravity, letters, ship, windows
 from shipper.stopping import raise_when, until_stopped
-from shipper.telemetry import RunReport, logger
+from shipper.telemetry import Lookups, RunReport, logger
 
 # Sources that are read at the same time. Each has its own key and so its own rate limit.
 _SOURCES_AT_ONCE = 4
@@ -61,9 +61,11 @@ class Run:
     errors: list[ShipperError] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
     report: RunReport = field(init=False)
+    _looked_up_before: Lookups = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.report = RunReport(RunID(uuid4().hex), self.command, started=self.clock())
+        self._looked_up_before = self.enricher.lookups
 
     @property
     def exit_code(self) -> ExitCode:
@@ -263,6 +265,7 @@ class Run:
     async def _finish(self) -> None:
         """Close the report: check the accounting, write the run log, log the report once."""
         self.report.finished = self.clock()
+        self.report.lookups = self.enricher.lookups.since(self._looked_up_before)
         try:
             self.report.check()
         except ShipperError as error:

@@ -62,6 +62,24 @@ class LaneReport:
         return max(0.0, now - self.newest) if self.newest and self.lane is not Lane.ARCHIVE else None
 
 
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """Look-ups of values in databases and lists, each with one outcome: found, failed, or (the rest) not found.
+
+    A value is looked up once for as long as it stays in a cache, so these are fewer than rows.
+    """
+
+    made: int = 0
+    found: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Lookups) -> Lookups:
+        return Lookups(self.made + other.made, self.found + other.found, self.failed + other.failed)
+
+    def since(self, before: Lookups) -> Lookups:
+        return Lookups(self.made - before.made, self.found - before.found, self.failed - before.failed)
+
+
 @dataclass(slots=True)
 class RunReport:
     """One run over all its sources: logged once, printed once, kept in the run log.
@@ -75,6 +93,7 @@ class RunReport:
     finished: float = 0.0
     lanes: list[LaneReport] = field(default_factory=list)
     resolved: int = 0
+    lookups: Lookups = Lookups()
 
     def lane(self, source: Source, lane: Lane) -> LaneReport:
         """The report of this lane, made on first use."""
@@ -112,6 +131,7 @@ class RunReport:
             "started": round(self.started, 3),
             "finished": round(self.finished, 3),
             "resolved": self.resolved,
+            "lookups": asdict(self.lookups),
             "lanes": [
                 {
                     "workspace": report.source.workspace_id,

@@ -18,7 +18,7 @@ from shipper.enrich.contract import OLD_AFTER_DAYS, DatabaseInfo, Enrichment
 from shipper.enrich.geoip import Verdict, open_geoip, read_info, try_out
 from shipper.enrich.lists import open_lists
 from shipper.model import Row, iso
-from shipper.telemetry import logger
+from shipper.telemetry import Lookups, logger
 
 __all__ = [
     "OLD_AFTER_DAYS",
@@ -65,12 +65,8 @@ class Enricher:
         return tuple(info for enrichment in self._enrichments for info in enrichment.databases)
 
     @property
-    def lookups(self) -> int:
-        return sum(enrichment.lookups for enrichment in self._enrichments)
-
-    @property
-    def failed(self) -> int:
-        return sum(enrichment.failed for enrichment in self._enrichments)
+    def lookups(self) -> Lookups:
+        return sum((enrichment.lookups for enrichment in self._enrichments), Lookups())
 
     @property
     def refused(self) -> int:

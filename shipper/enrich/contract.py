@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shipper.model import Row
+from shipper.telemetry import Lookups
 
 # MaxMind builds its databases weekly, and its licence asks for an update within 30 days of a release.
 OLD_AFTER_DAYS = 30
@@ -33,9 +34,9 @@ class Enrichment(Protocol):
     """Adds what is known about a row's values to the row.
 
     `enrich` writes in place, only to the columns this enrichment owns and to marks in `tags`. It never raises for a
-    value or for a damaged database: a lookup finds, does not find, or fails, and a failed one is counted in `failed`
-    and marked on the row. Enriching a row twice is the same as once. Values are looked up once for as long as they
-    stay in a bounded cache; `lookups` and `failed` count these look-ups, not rows.
+    value or for a damaged database: a lookup finds, does not find, or fails, and a failed one is marked on the row.
+    Enriching a row twice is the same as once. Values are looked up once for as long as they stay in a bounded cache;
+    `lookups` counts these look-ups, not rows. One that failed in a part and found something in another has failed.
 
     `refresh` takes in files that have changed since they were read. It never raises: a file that cannot be used is
     told once, counted in `refused`, and what was read before stays in use. It may run in another thread than `enrich`;
@@ -46,10 +47,7 @@ class Enrichment(Protocol):
     def databases(self) -> tuple[DatabaseInfo, ...]: ...
 
     @property
-    def lookups(self) -> int: ...
-
-    @property
-    def failed(self) -> int: ...
+    def lookups(self) -> Lookups: ...
 
     @property
     def refused(self) -> int: ...

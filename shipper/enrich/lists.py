@@ -25,7 +25,7 @@ from shipper.enrich.files import WatchedFile, look
 from shipper.enrich.rules import Field, Rule, canonical, read_rules
 from shipper.errors import ConfigError
 from shipper.model import Row
-from shipper.telemetry import logger
+from shipper.telemetry import Lookups, logger
 
 CACHE_SIZE = 65_536
 MAX_REGEX_INPUT = 256
@@ -61,8 +61,9 @@ class FieldRules:
     def __init__(self, field: Field, rules: Iterable[tuple[str, Rule]], *, cache_size: int = CACHE_SIZE) -> None:
         self.field = field
         self.value_of = _VALUES[field]
-        self.lookups = 0
-        self.failed = 0
+        self._made = 0
+        self._found = 0
+        self._failed = 0
         self.find = lru_cache(cache_size)(self._match)
         self._hits: list[Hit] = []
         self._exact: dict[str, list[int]] = {}
@@ -70,6 +71,10 @@ class FieldRules:
         self._regexes: list[tuple[re.Pattern[str], int]] = []
         for provider, rule in rules:
             self._add(provider, rule)
+
+    @property
+    def lookups(self) -> Lookups:
+        return Lookups(self._made, self._found, self._failed)
 
     def _add(self, provider: str, rule: Rule) -> None:
         rank = len(self._hits)
@@ -84,7 +89,7 @@ class FieldRules:
 
     def _match(self, value: str) -> tuple[tuple[Hit, ...], bool]:
         """The hits in the order of the lists and their rules, and whether a regex could not be tried."""
-        self.lookups += 1
+        self._made += 1
         address = parse_address(value) if self.field is Field.SRC_IP else None
         ranks: list[int] = []
         if address is not None:
@@ -93,9 +98,10 @@ class FieldRules:
         ranks += self._exact.get(canonical(self.field, value), ())
         too_long = len(value) > MAX_REGEX_INPUT and bool(self._regexes)
         if too_long:
-            self.failed += 1
+            self._failed += 1
         else:
             ranks += [rank for regex, rank in self._regexes if regex.search(value)]
+            self._found += bool(ranks)
         return tuple(self._hits[rank] for rank in sorted(ranks)), too_long
 
 
@@ -152,16 +158,11 @@ class Lists:
         self._cache_size = cache_size
         self._watched = tuple(watched)
         self._fields = _index(rules, cache_size)
-        self._lookups = 0
-        self._failed = 0
+        self._lookups = Lookups()
 
     @property
-    def lookups(self) -> int:
-        return self._lookups + sum(rules.lookups for rules in self._fields)
-
-    @property
-    def failed(self) -> int:
-        return self._failed + sum(rules.failed for rules in self._fields)
+    def lookups(self) -> Lookups:
+        return sum((rules.lookups for rules in self._fields), self._lookups)
 
     @property
     def refused(self) -> int:
@@ -188,8 +189,7 @@ class Lists:
         if any(replaced):
             old = self._fields
             self._fields = _index(_rules(self._watched), self._cache_size)
-            self._lookups += sum(rules.lookups for rules in old)
-            self._failed += sum(rules.failed for rules in old)
+            self._lookups = sum((rules.lookups for rules in old), self._lookups)
 
     def close(self) -> None:
         """Nothing to release."""

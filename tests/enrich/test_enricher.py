@@ -16,6 +16,7 @@ from shipper.config import ListSettings, Settings
 from shipper.enrich import DatabaseInfo, Enricher, Enrichment, open_enricher
 from shipper.errors import ConfigError, ExitCode
 from shipper.model import Row
+from shipper.telemetry import Lookups
 from tests.enrich.rows import changed, make_row
 from tests.mmdb import BUILT, city_record, write_mmdb
 
@@ -25,8 +26,7 @@ class Recorder:
 
     def __init__(self, name: str, calls: list[str]) -> None:
         self.databases = (DatabaseInfo(Path(name), name, 0),)
-        self.lookups = 2
-        self.failed = 1
+        self.lookups = Lookups(3, 2, 1)
         self.refused = 3
         self._name = name
         self._calls = calls
@@ -57,7 +57,7 @@ def test_databases_and_lists_both_fill_a_row(settings: Settings) -> None:
     before = msgspec.structs.replace(row)
     with open_enricher(settings) as enricher:
         enricher.enrich([row])
-        assert (enricher.lookups, enricher.failed) == (2, 0)
+        assert enricher.lookups == Lookups(2, 2)
         assert enricher.databases == (DatabaseInfo(settings.geoip_databases[0], "GeoLite2-City", BUILT),)
     assert changed(before, row) == {"srcASCountryCode", "srcCity", "srcLatitude", "srcLongitude", "enrichments"}
     assert (row.srcASCountryCode, row.srcCity, row.srcLatitude, row.srcLongitude) == ("FR", "Paris", 48.85, 2.35)
@@ -73,7 +73,7 @@ def test_nothing_configured_is_a_normal_state() -> None:
     enricher.enrich([])
     assert [changed(old, new) for old, new in zip(before, rows, strict=True)] == [set(), {"tags"}, set()]
     assert rows[1].tags == {"srcIPReserved": "unspecified"}
-    assert (enricher.databases, enricher.lookups, enricher.failed) == ((), 0, 0)
+    assert (enricher.databases, enricher.lookups) == ((), Lookups())
     enricher.close()
 
 
@@ -82,7 +82,7 @@ def test_enrichments_run_in_order_and_are_all_closed() -> None:
     calls: list[str] = []
     with Enricher([Recorder("one", calls), Recorder("two", calls)]) as enricher:
         enricher.enrich([make_row(), make_row()])
-        assert (enricher.lookups, enricher.failed, enricher.refused) == (4, 2, 6)
+        assert (enricher.lookups, enricher.refused) == (Lookups(6, 4, 2), 6)
         assert [info.type for info in enricher.databases] == ["one", "two"]
     assert calls[:2] == ["one 2", "two 2"]
     assert sorted(calls[2:]) == ["close one", "close two"]

@@ -17,6 +17,7 @@ from shipper.enrich.contract import DatabaseInfo
 from shipper.enrich.geoip import GeoIP, open_database, read_info
 from shipper.enrich.places import NOWHERE, Place
 from shipper.errors import ConfigError
+from shipper.telemetry import Lookups
 from tests.enrich.rows import changed, make_row, place_of
 from tests.mmdb import BUILT, asn_record, city_record, country_record, isp_record, write_mmdb
 
@@ -76,7 +77,7 @@ def test_every_family_fills_its_columns(tmp_path: Path, family: str, record: obj
     enrichment.enrich([row])
     assert place_of(row) == expected
     assert all(name.startswith("src") for name in changed(before, row))
-    assert (enrichment.lookups, enrichment.failed) == (1, 0)
+    assert enrichment.lookups == Lookups(1, 1)
 
 
 @pytest.mark.parametrize("ip", ["8.8.8.8", "2001:4860:4860::8888"])
@@ -87,7 +88,7 @@ def test_an_address_that_no_database_has_leaves_the_row_as_it_is(tmp_path: Path,
     enrichment = geoip(tmp_path, ("GeoIP2-City", {NETWORK: PARIS}))
     enrichment.enrich([row])
     assert changed(before, row) == set()
-    assert (enrichment.lookups, enrichment.failed) == (1, 0)
+    assert enrichment.lookups == Lookups(1)
 
 
 def test_an_empty_record_leaves_the_row_as_it_is(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_an_ipv6_address_is_not_in_an_ipv4_database(tmp_path: Path) -> None:
     enrichment.enrich(rows)
     assert [row.srcCity for row in rows] == ["", "Paris"]
     assert [row.tags for row in rows] == [{}, {}]
-    assert enrichment.failed == 0
+    assert enrichment.lookups.failed == 0
 
 
 @pytest.mark.parametrize("text", ["", "010.8.8.8", "081.2.69.142", "81.2.69", "localhost"])
@@ -127,7 +128,7 @@ def test_what_is_not_an_address_is_not_looked_up(tmp_path: Path, text: str) -> N
     row = make_row(text)
     enrichment = geoip(tmp_path, ("GeoIP2-City", {"0.0.0.0/0": PARIS}))
     enrichment.enrich([row])
-    assert (place_of(row), row.tags, enrichment.lookups) == (NOWHERE, {}, 0)
+    assert (place_of(row), row.tags, enrichment.lookups) == (NOWHERE, {}, Lookups())
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_a_reserved_address_is_marked_and_not_looked_up(tmp_path: Path, ip: str,
     enrichment.enrich([row])
     assert place_of(row) == PARIS_PLACE
     assert row.tags == {"lane": "organization", "srcIPReserved": kind}
-    assert enrichment.lookups == 0
+    assert enrichment.lookups == Lookups()
 
 
 def test_without_a_database_reserved_addresses_are_still_marked() -> None:
@@ -156,7 +157,7 @@ def test_without_a_database_reserved_addresses_are_still_marked() -> None:
     enrichment.enrich(rows)
     assert [row.tags for row in rows] == [{"srcIPReserved": "private"}, {}, {}]
     assert [place_of(row) for row in rows] == [PARIS_PLACE, PARIS_PLACE, NOWHERE]
-    assert (enrichment.lookups, enrichment.failed, enrichment.databases) == (0, 0, ())
+    assert (enrichment.lookups, enrichment.databases) == (Lookups(), ())
 
 
 def test_a_mark_does_not_reach_another_rows_tags() -> None:
@@ -194,7 +195,7 @@ def test_rows_of_one_address_keep_their_own_details(tmp_path: Path) -> None:
     rows = [make_row(IP, Place(country="FR", city="Lyon")), make_row(IP, Place(country="GB", city="London"))]
     enrichment.enrich(rows)
     assert [place_of(row) for row in rows] == [Place(country="FR", city="Lyon"), Place(country="FR")]
-    assert enrichment.lookups == 1
+    assert enrichment.lookups == Lookups(1, 1)
 
 
 def test_enriching_twice_is_the_same_as_once(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_a_distinct_address_is_looked_up_once(tmp_path: Path) -> None:
     enrichment = geoip(tmp_path, ("GeoIP2-City", {NETWORK: PARIS}))
     for _ in range(10):
         enrichment.enrich([make_row(f"81.2.69.{number % 3}") for number in range(100)])
-    assert enrichment.lookups == 3
+    assert enrichment.lookups == Lookups(3, 3)
 
 
 def test_the_cache_is_bounded_and_forgets_the_least_recently_used(tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(tmp_path: Path
     lookups = []
     for last in (1, 2, 1, 3, 1, 2):
         enrichment.enrich([make_row(f"81.2.69.{last}")])
-        lookups.append(enrichment.lookups)
+        lookups.append(enrichment.lookups.made)
     assert lookups == [1, 2, 2, 3, 3, 4]
 
 
@@ -249,7 +250,7 @@ def test_a_failed_lookup_is_counted_and_marked_and_the_rest_goes_on(tmp_path: Pa
     assert [place_of(row) for row in rows] == [found, PARIS_PLACE, NOWHERE, found]
     failed = {"geoipFailed": "GeoIP2-City"}
     assert [row.tags for row in rows] == [{"lane": "organization", **failed}, {}, {}, failed]
-    assert (enrichment.lookups, enrichment.failed) == (3, 1)
+    assert enrichment.lookups == Lookups(3, 1, 1)
 
 
 def test_two_databases_that_fail_are_both_named(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_two_databases_that_fail_are_both_named(tmp_path: Path) -> None:
     row = make_row(IP, PARIS_PLACE)
     enrichment.enrich([row])
     assert (place_of(row), row.tags) == (PARIS_PLACE, {"geoipFailed": "GeoIP2-City,GeoIP2-City"})
-    assert (enrichment.lookups, enrichment.failed) == (1, 1)
+    assert enrichment.lookups == Lookups(1, 0, 1)
 
 
 def test_a_file_overwritten_after_it_was_opened_changes_nothing(tmp_path: Path) -> None:

@@ -131,6 +131,6 @@ def test_flipped_bytes_are_survived(city: Path) -> None:
         enrichment.enrich(rows)
         if verdict is Verdict.SOUND:
             assert type(database._reader) is not maxminddb.Reader
-        assert enrichment.failed == sum("geoipFailed" in row.tags for row in rows)
+        assert enrichment.lookups.failed == sum("geoipFailed" in row.tags for row in rows)
         enrichment.close()
     assert outcomes.keys() >= {"refused", Verdict.SOUND, Verdict.DAMAGED, Verdict.CRASHED}

@@ -15,6 +15,7 @@ from shipper.config import ListSettings, Settings
 from shipper.enrich.lists import MAX_REGEX_INPUT, Lists, open_lists
 from shipper.enrich.rules import Field, Kind, Rule
 from shipper.model import Row
+from shipper.telemetry import Lookups
 from tests.enrich.rows import changed, make_row
 
 
@@ -68,7 +69,7 @@ def test_a_row_that_nothing_matches_has_no_enrichments(tmp_path: Path) -> None:
     )
     assert hits(enrichment, make_row("11.0.0.1")) == []
     assert hits(enrichment, make_row()) == []
-    assert enrichment.failed == 0
+    assert enrichment.lookups == Lookups(1)
 
 
 def test_hits_come_by_field_then_list_then_rule(tmp_path: Path) -> None:
@@ -179,14 +180,14 @@ def test_a_value_too_long_for_a_regex_is_marked_and_counted(tmp_path: Path) -> N
     assert [[value for *_, value in row.enrichments] for row in rows] == [["x"], [longest + "x"], [longest + "x"]]
     marked = {"lane": "tenant", "listsFailed": "actor.email"}
     assert [row.tags for row in rows] == [{"lane": "tenant"}, marked, marked]
-    assert (enrichment.lookups, enrichment.failed) == (2, 1)
+    assert enrichment.lookups == Lookups(2, 1, 1)
 
 
 def test_a_long_value_without_a_regex_is_no_failure(tmp_path: Path) -> None:
     """There was nothing that it was too long for."""
     enrichment = lists(tmp_path, "- {field: actor.id, exact: u}\n")
     row = make_row(actorUserID="u" * 10_000)
-    assert (hits(enrichment, row), row.tags, enrichment.failed) == ([], {}, 0)
+    assert (hits(enrichment, row), row.tags, enrichment.lookups) == ([], {}, Lookups(1))
 
 
 def test_a_regex_over_an_id_sees_case(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_a_distinct_value_is_matched_once_and_the_cache_is_bounded() -> None:
     lookups = []
     for number in (1, 2, 1, 3, 1, 2):
         enrichment.enrich([make_row(actorUserID=f"u{number}")] * 3)
-        lookups.append(enrichment.lookups)
+        lookups.append(enrichment.lookups.made)
     assert lookups == [1, 2, 2, 3, 3, 4]
 
 

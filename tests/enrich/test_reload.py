@@ -21,6 +21,7 @@ from shipper.enrich.geoip.database import open_database
 from shipper.enrich.geoip.trial import Verdict
 from shipper.enrich.lists import Lists, open_lists
 from shipper.enrich.rules import read_rules
+from shipper.telemetry import Lookups
 from tests.enrich.damage import IP, NOT_A_DATABASE, crashing, unreadable, write_city
 from tests.enrich.rows import make_row
 
@@ -117,7 +118,7 @@ def test_a_new_database_takes_over_when_its_trial_is_won(
         "built": geoip.databases[0].built,
     }
     assert city(geoip) == "Lyon"
-    assert (geoip.lookups, geoip.failed, geoip.refused) == (2, 0, 0)
+    assert (geoip.lookups, geoip.refused) == (Lookups(2, 2), 0)
     assert look(geoip, 5) == []
 
 
@@ -454,7 +455,7 @@ def test_a_changed_list_is_taken_and_the_other_stays(lists: Lists, rules: list[P
         "rules": 1,
     }
     assert sites(lists) == ["first", "third"]
-    assert (lists.lookups, lists.failed, lists.refused) == (2, 0, 0)
+    assert (lists.lookups, lists.refused) == (Lookups(2, 2), 0)
 
 
 @pytest.mark.parametrize("content", [b"- {field: src.ip}", b"{", b"\xff", b"<html>"])

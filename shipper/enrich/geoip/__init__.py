@@ -22,7 +22,7 @@ from shipper.enrich.geoip.trial import Verdict
 from shipper.enrich.places import NOWHERE, Place, Record, merge, merge_records, read_place, write_place
 from shipper.errors import ConfigError
 from shipper.model import Row
-from shipper.telemetry import logger
+from shipper.telemetry import Lookups, logger
 
 __all__ = ["TRY_AGAIN_AFTER", "Database", "GeoIP", "Verdict", "open_database", "open_geoip", "read_info", "try_out"]
 
@@ -49,11 +49,16 @@ class Generation:
 
     def __init__(self, databases: Sequence[Database], cache_size: int) -> None:
         self.databases = tuple(databases)
-        self.lookups = 0
-        self.failed = 0
+        self._made = 0
+        self._found = 0
+        self._failed = 0
         self.find = lru_cache(cache_size)(self._look_up)
         # The API mostly tells the same about the same address, so the last layer is merged once as well.
         self.merge = lru_cache(cache_size)(merge)
+
+    @property
+    def lookups(self) -> Lookups:
+        return Lookups(self._made, self._found, self._failed)
 
     def _look_up(self, text: str) -> Finding:
         address = parse_address(text)
@@ -63,7 +68,7 @@ class Generation:
             return Finding(reserved=reserved)
         if not self.databases:
             return Finding()
-        self.lookups += 1
+        self._made += 1
         records: list[Record] = []
         failed: list[str] = []
         for database in self.databases:
@@ -74,8 +79,11 @@ class Generation:
             else:
                 if record is not None:
                     records.append(record)
-        self.failed += bool(failed)
         place = merge_records(records)
+        if failed:
+            self._failed += 1
+        elif place != NOWHERE:
+            self._found += 1
         return Finding(NOWHERE if place == NOWHERE else place, failed=",".join(failed))
 
 
@@ -186,20 +194,15 @@ class GeoIP:
         self._watched = tuple(WatchedDatabase(database, clock=clock) for database in databases)
         self._cache_size = cache_size
         self._generation = Generation(databases, cache_size)
-        self._lookups = 0
-        self._failed = 0
+        self._lookups = Lookups()
 
     @property
     def databases(self) -> tuple[DatabaseInfo, ...]:
         return tuple(database.info for database in self._generation.databases)
 
     @property
-    def lookups(self) -> int:
+    def lookups(self) -> Lookups:
         return self._lookups + self._generation.lookups
-
-    @property
-    def failed(self) -> int:
-        return self._failed + self._generation.failed
 
     @property
     def refused(self) -> int:
@@ -224,7 +227,6 @@ class GeoIP:
             old = self._generation
             self._generation = Generation([watched.current for watched in self._watched], self._cache_size)
             self._lookups += old.lookups
-            self._failed += old.failed
 
     def close(self) -> None:
         for watched in self._watched:
