@@ -201,6 +201,13 @@ class Settings(BaseSettings):
     geoip_databases: Paths = Field((), description=".mmdb files, most trusted first (`:` between them).")
     lists: tuple[ListSettings, ...] = Field((), description="Lists that fill `enrichments` (YAML file only).")
 
+    metrics_listen: str | None = Field(
+        None, description="Where `watch` serves GET /metrics, such as 127.0.0.1:9464. Anyone who reaches it may read."
+    )
+    metrics_file: Path | None = Field(
+        None, description="Textfile of metrics for the node exporter (*.prom), written after every run and pass."
+    )
+
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged at least.")
 
@@ -216,6 +223,13 @@ class Settings(BaseSettings):
     def _renewable(cls, value: timedelta) -> timedelta:
         if not timedelta(seconds=2) <= value <= timedelta(days=1):
             raise ValueError("must be 2s to 1d")
+        return value
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _listenable(cls, value: str | None) -> str | None:
+        if value is not None:
+            host_and_port(value)
         return value
 
     @field_validator("clickhouse_url")
@@ -328,6 +342,14 @@ class Settings(BaseSettings):
         """Every setting as plain data, secrets as `<SECRET>`: what `config show` prints."""
         unused = set(SINGLE_SOURCE) if self.sources else set()
         return {name: _public(name, value) for name, value in self.model_dump(mode="json", exclude=unused).items()}
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """The parts of `127.0.0.1:9464` or `[::1]:9464`. Raises ValueError for anything else."""
+    match = re.fullmatch(r"(?:([^\s:/@\[\]]+)|\[([0-9A-Fa-f:.]+)\]):(\d{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError("expected an address and a port, such as 127.0.0.1:9464 or [::1]:9464")
+    return match[1] or match[2], int(match[3])
 
 
 def _public(name: str, value: Any) -> Any:

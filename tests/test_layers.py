@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"fetch", "normalize", "enrich", "load"}),
     frozenset({"pipeline", "simulator"}),
     frozenset({"run"}),
-    frozenset({"check", "status", "demo", "dead_letters", "sources", "watch"}),
+    frozenset({"check", "status", "demo", "dead_letters", "sources", "watch", "metrics"}),
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -35,7 +35,8 @@ NOT_ALLOWED = {"simulator": frozenset({"fetch", "normalize", "enrich", "load"})}
 # Outside libraries that one part alone may use.
 OWNERS = {
     # The driver's transport is aiohttp and lets its errors through: faults names their type, and only that.
-    "aiohttp": ("shipper.fetch", "shipper.simulator", "shipper.load.faults"),
+    "aiohttp": ("shipper.fetch", "shipper.simulator", "shipper.load.faults", "shipper.metrics"),
+    "prometheus_client": ("shipper.metrics",),
     "clickhouse_connect": ("shipper.load",),
     "chdb": ("shipper.load",),
     "maxminddb": ("shipper.enrich.geoip",),

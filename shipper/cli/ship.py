@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from shipper.config import Settings
+    from shipper.metrics import Metrics
     from shipper.run import Run
 
     Work = Callable[[Run], Awaitable[None]]
@@ -59,12 +61,15 @@ def watch(
         from shipper.run import open_run
         from shipper.watch import watch as repeat
 
-        with open_enricher(loaded) as enricher:
+        async with AsyncExitStack() as stack:
+            enricher = stack.enter_context(open_enricher(loaded))
+            metrics = _metrics(loaded, watching=True)
+            if metrics is not None:
+                await stack.enter_async_context(metrics.shown(enricher, loaded.metrics_listen))
 
             async def one() -> Run:
-                return await _one_pass(
-                    open_run(loaded, "watch", stop, enricher), as_json, lambda run: run.read_sources()
-                )
+                opening = open_run(loaded, "watch", stop, enricher)
+                return await _one_pass(opening, as_json, lambda run: run.read_sources(), metrics)
 
             return await repeat(one, pause, stop)
 
@@ -122,23 +127,34 @@ def ship(loaded: Settings, command: str, as_json: bool, work: Work) -> int:
     async def once(stop: asyncio.Event) -> int:
         from shipper.run import open_run
 
-        return (await _one_pass(open_run(loaded, command, stop), as_json, work)).exit_code
+        return (await _one_pass(open_run(loaded, command, stop), as_json, work, _metrics(loaded))).exit_code
 
     return until_stopped(once)
 
 
-async def _one_pass(opening: AbstractAsyncContextManager[Run], as_json: bool, work: Work) -> Run:
+async def _one_pass(
+    opening: AbstractAsyncContextManager[Run], as_json: bool, work: Work, metrics: Metrics | None
+) -> Run:
     """Open a run, do the work under a progress display, print the report and the errors."""
     from shipper.cli.progress import progress
     from shipper.cli.render import print_errors, print_hints, print_report
 
-    async with opening as run:
-        async with progress(run.report):
-            await work(run)
-        print_report(run.report, as_json=as_json)
-        print_hints(run.hints)
-        print_errors(run.errors)
-        return run
+    # Printed after the metrics are written: whoever reads the report may go away.
+    async with opening if metrics is None else metrics.measured(opening) as run, progress(run.report):
+        await work(run)
+    print_report(run.report, as_json=as_json)
+    print_hints(run.hints)
+    print_errors(run.errors)
+    return run
+
+
+def _metrics(loaded: Settings, *, watching: bool = False) -> Metrics | None:
+    """The metrics, when a setting of this command switches them on; the library is imported only then."""
+    if loaded.metrics_file is None and not (watching and loaded.metrics_listen):
+        return None
+    from shipper.metrics import Metrics
+
+    return Metrics(loaded.metrics_file, counting=watching)
 
 
 def _source(loaded: Settings, wanted: str) -> SourceSettings:

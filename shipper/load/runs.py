@@ -43,6 +43,16 @@ async def last_status(database: Database, source: Source, lane: Lane) -> str:
     return str(rows[0][0]) if rows else ""
 
 
+async def newest(database: Database, source: Source) -> dict[Lane, int]:
+    """The newest eventTime that any recorded run has received, Unix seconds, by lane; none for a lane without events."""
+    rows = await database.query(
+        "SELECT lane, toUnixTimestamp(max(newest)) AS at FROM openai_audit_runs"
+        " WHERE workspaceID = {workspace:String} AND sourceID = {source:String} GROUP BY lane HAVING at > 0",
+        {"workspace": source.workspace_id, "source": source.source_id},
+    )
+    return {Lane(lane): at for lane, at in rows}
+
+
 async def silent_so_far(database: Database, source: Source, *, told_since: int) -> bool:
     """Whether the API has never returned an event of this source, and no run that ended at `told_since` or later
     has read it whole and found that out already. Asked before the run that wants to know is recorded.
