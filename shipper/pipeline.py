@@ -19,7 +19,8 @@ from shipper.errors import ApiRefused, ApiRejected, ExitCode, ShipperError
 from shipper.fetch.archive import stream_archive
 from shipper.fetch.audit_logs import drain
 from shipper.fetch.client import AdminClient
-from shipper.load.writer import Delivery, Writer
+from shipper.load.batches import Batch, Delivery
+from shipper.load.writer import Writer
 from shipper.model import DeadLetter, Lane, Page, RawEvent, Row
 from shipper.normalize import normalize
 from shipper.stopping import raise_when
@@ -33,6 +34,9 @@ LAST_FLUSH = 15.0
 
 # Bytes of events between the feeds and the loader, at most. A page that is larger travels alone.
 _BELT_BYTES = 8 * 1024 * 1024
+
+# Batches that are being written while the next one is prepared.
+_INSERTS_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,32 +154,51 @@ async def _fill(belt: _Belt, feed: Feed) -> None:
     async with aclosing(feed):
         async for arrival in feed:
             if arrival.page is not None:
+                arrival.delivery.arrived += len(arrival.page.events)
                 arrival.delivery.report.pages += 1
                 arrival.delivery.report.received += len(arrival.page.events)
             await belt.put(arrival)
 
 
 async def _load(belt: _Belt, enricher: Enricher, writer: Writer) -> None:
-    while True:
-        try:
-            async with asyncio.timeout_at(writer.due):
-                arrival = await belt.get()
-        except TimeoutError:
-            await writer.flush()
-            continue
-        if arrival is None:
-            await writer.flush()
-            return
-        if arrival.page is None:
-            arrival.delivery.report.windows_read += 1
-            await writer.drained(arrival.delivery, arrival.at)
-            continue
-        rows, dead_letters = _normalize(arrival, arrival.page)
-        await enricher.refresh()
-        enricher.enrich(rows)
-        report = arrival.delivery.report
-        report.newest = max([report.newest, *(row.eventTime for row in rows)])
-        await writer.add(arrival.delivery, rows, dead_letters)
+    """Take arrivals off the belt until its end. While some batches are being written, the next one is prepared."""
+    slots = asyncio.Semaphore(_INSERTS_AT_ONCE)
+
+    async def write(batch: Batch) -> None:
+        await writer.write(batch)
+        slots.release()
+
+    async with asyncio.TaskGroup() as inserts:
+        arrival: Arrival | None = None
+        while True:
+            try:
+                async with asyncio.timeout_at(writer.due):
+                    arrival = await belt.get()
+            except TimeoutError:
+                pass
+            else:
+                if arrival is not None:
+                    await enricher.refresh()
+                    _prepare(arrival, enricher, writer)
+                    if not writer.full:
+                        continue
+            for batch in writer.take():
+                await slots.acquire()
+                inserts.create_task(write(batch))
+            if arrival is None:
+                return
+
+
+def _prepare(arrival: Arrival, enricher: Enricher, writer: Writer) -> None:
+    delivery, report = arrival.delivery, arrival.delivery.report
+    if arrival.page is None:
+        report.windows_read += 1
+        writer.drained(delivery, arrival.at)
+        return
+    rows, dead_letters = _normalize(arrival, arrival.page)
+    enricher.enrich(rows)
+    report.newest = max([report.newest, *(row.eventTime for row in rows)])
+    writer.add(delivery, rows, dead_letters)
 
 
 def _normalize(arrival: Arrival, page: Page) -> tuple[list[Row], list[DeadLetter]]:

@@ -20,11 +20,12 @@ from shipper.fetch.client import AdminClient
 from shipper.fetch.ratelimit import RateLimiter
 from shipper.fetch.windows import Coverage, Schedule, midnight, plan_backfill, plan_run
 from shipper.load import dead_letters, runs, schema
+from shipper.load.batches import Delivery
 from shipper.load.clickhouse import Database, connect
 from shipper.load.lease import Lease, Terms
 from shipper.load.ledger import Ledger
 from shipper.load.retry import RetryingDatabase
-from shipper.load.writer import Delivery, Writer
+from shipper.load.writer import Writer
 from shipper.model import Lane, RunID, Source, Window
 from shipper.pipeline import LAST_FLUSH, Feed, archives, gravity, letters, ship, windows
 from shipper.stopping import raise_when, until_stopped

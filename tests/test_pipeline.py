@@ -14,9 +14,10 @@ from shipper.config import Settings
 from shipper.enrich import open_enricher
 from shipper.errors import ApiRefused, ApiUnavailable, DatabaseUnavailable, InputError, Interrupted
 from shipper.load import schema
+from shipper.load.batches import Delivery
 from shipper.load.clickhouse import Database, connect
 from shipper.load.ledger import Ledger
-from shipper.load.writer import Delivery, Writer
+from shipper.load.writer import Writer
 from shipper.model import Lane, Page, RunID, Source, SourceID, Window, WorkspaceID
 from shipper.pipeline import Arrival, archives, ship
 from shipper.telemetry import LaneReport

@@ -15,7 +15,7 @@ import pytest
 
 from shipper.load import schema
 from shipper.load.clickhouse import Database
-from tests.load.rows import delivery, row, writer
+from tests.load.rows import delivery, give, row, writer
 from tests.secrets_scan import MARKER, canary, holds_a_key, tables_that_leak
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ async def test_embedded_database(tmp_path):
     database = await connect(database_settings(f"chdb:{tmp_path / 'data'}"))
     await schema.apply(database)
     batch = writer(database)
-    await batch.add(delivery(), [row(1, rawLog=(b"x" * 50_000) + KEY.encode())], [])
+    give(batch, delivery(), [row(1, rawLog=(b"x" * 50_000) + KEY.encode())], [])
     await batch.flush()
     await database.close()
 
@@ -184,7 +184,7 @@ async def test_a_table_that_holds_a_key_is_named(bare_database: Database) -> Non
     [(name,)] = await bare_database.query("SELECT currentDatabase()")
     assert await tables_that_leak(bare_database, name) == []
     batch = writer(bare_database)
-    await batch.add(delivery(), [row(1, rawLog=f'{{"key": "{canary("row")}"}}'.encode())], [])
+    give(batch, delivery(), [row(1, rawLog=f'{{"key": "{canary("row")}"}}'.encode())], [])
     await batch.flush()
     assert await tables_that_leak(bare_database, name) == ["openai_audit_logs"]
     await bare_database.command("DROP TABLE openai_audit_logs SYNC")

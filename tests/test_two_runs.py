@@ -232,7 +232,8 @@ async def test_a_run_that_was_suspended_stops_and_the_next_one_completes_it(
     assert [type(error) for error in run.errors] == [LeaseLost]
     assert run.exit_code is ExitCode.TEMPFAIL
     some = await shipped(database)
-    assert 0 < len(some) == run.report.total("inserted") < len(truth(simulator))
+    # An insert that was on its way when the lease ended is in the table, and nobody has counted it.
+    assert 0 < run.report.total("inserted") <= len(some) < len(truth(simulator))
     assert await database.query("SELECT count() FROM openai_audit_coverage") == [(0,)]
     again = new_run(other, settings)
     await again.read_sources()

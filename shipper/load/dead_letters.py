@@ -1,18 +1,21 @@
 """Dead letters: bytes that could not be a row, kept with the reason, each once.
 
-A letter is never changed or deleted. That its event has become a row since is a fact of its own, in a table of its own.
+The bytes of a letter are never changed or deleted. It is resolved once the table has a row with the id of its event:
+that is a fact of its own, in a table of its own. Bytes that come again and still cannot be a row, because that row was
+deleted since, take the resolution back: a row without a time in that table. The last row written about a letter counts,
+so that neither clocks nor two facts of one second can hide one that is open.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shipper.load.clickhouse import Database
 from shipper.load.tables import DEAD_LETTERS, RESOLVED, insert_token
-from shipper.model import DeadLetter, Lane, Row, RunID, Source, SourceID, WorkspaceID
+from shipper.model import DeadLetter, Lane, RunID, Source, SourceID, WorkspaceID
 
 UNWRITABLE = "unwritable"
 
@@ -39,7 +42,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A letter in the list: without its bytes, but with their number. `resolved_at` is 0 for one that is still open.
+    """A letter in the list: without its bytes, but with their number. `resolved_at` is 0 for one that is open.
 
     The retention of its source is not known here.
     """
@@ -58,6 +61,7 @@ class Entry:
 class Filter:
     """Which letters: every condition that is not empty holds. `id` is an id or its beginning."""
 
+    workspace_id: str = ""
     source_id: str = ""
     reason: str = ""
     id: str = ""
@@ -65,15 +69,19 @@ class Filter:
     """Also those that are resolved."""
 
 
-def unwritable(row: Row, lane: Lane) -> Letter:
+def unwritable(event_id: str, received_at: int, raw: bytes, lane: Lane) -> Letter:
     """The letter for a row that does not fit its columns."""
-    detail = f"a value of event {row.eventID!r} does not fit its column"
-    return Letter(lane, _digest(row.rawLog), row.receivedAt, UNWRITABLE, _text(detail), row.rawLog)
+    detail = f"a value of event {event_id!r} does not fit its column"
+    return Letter(lane, _digest(raw), received_at, UNWRITABLE, _text(detail), raw)
 
 
 async def insert_letters(database: Database, run_id: RunID, letters: Sequence[tuple[Source, Letter]]) -> list[bool]:
-    """Insert the letters that are not there yet, and say of each whether it was new. A second copy of one is not."""
-    known = await _known(database, letters)
+    """Insert the letters that are not there yet, and say of each whether it was new. A second copy of one is not.
+
+    One that is resolved is new again: it is inserted with the time and the reason of now, and it is open afterwards.
+    """
+    resolved = await _resolved(database, letters)
+    known = await _known(database, letters) - resolved
     new: list[bool] = []
     rows: list[tuple[object, ...]] = []
     for source, letter in letters:
@@ -91,34 +99,63 @@ async def insert_letters(database: Database, run_id: RunID, letters: Sequence[tu
         token = insert_token(run_id, DEAD_LETTERS, (f"{row[0]}/{row[1]}/{row[3]}" for row in rows))
         data = list(zip(*rows, strict=True))
         await database.insert(DEAD_LETTERS.name, DEAD_LETTERS.columns, DEAD_LETTERS.types, data, token=token)
+    # Last: a failure before it leaves them resolved, and whoever tries again finds them so and counts them once.
+    await _reopen(database, run_id, sorted(resolved))
     return new
 
 
-async def _known(database: Database, letters: Sequence[tuple[Source, Letter]]) -> set[tuple[str, str, str]]:
-    by_source: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for source, letter in letters:
-        by_source[source.workspace_id, source.source_id].add(letter.id)
-    known: set[tuple[str, str, str]] = set()
-    for (workspace, source_id), ids in by_source.items():
-        ordered = sorted(ids)
-        for start in range(0, len(ordered), _ASK):
-            asked = ordered[start : start + _ASK]
-            literals = ", ".join(f"'{one}'" for one in asked)
-            found = await database.present(
-                "SELECT id FROM openai_audit_dead_letters"  # noqa: S608 - the ids are hexadecimal
-                f" WHERE workspaceID = {{workspace:String}} AND sourceID = {{source:String}} AND id IN ({literals})",
-                {"workspace": workspace, "source": source_id},
-                set(asked),
-            )
-            known |= {(workspace, source_id, one) for one in found}
+_Key = tuple[str, str, str]
+
+
+async def _known(database: Database, letters: Sequence[tuple[Source, Letter]]) -> set[_Key]:
+    """Workspace, source and id of those that the table has, resolved or not."""
+    known: set[_Key] = set()
+    for source, ids in _asked(letters):
+        found = await database.present(
+            f"SELECT id FROM openai_audit_dead_letters WHERE {_among(ids)}",  # noqa: S608 - the ids are hexadecimal
+            {"workspace": source.workspace_id, "source": source.source_id},
+            set(ids),
+        )
+        known |= {(source.workspace_id, source.source_id, one) for one in found}
     return known
 
 
+async def _resolved(database: Database, letters: Sequence[tuple[Source, Letter]]) -> set[_Key]:
+    """Workspace, source and id of those that are resolved, whether their letter is still there or not."""
+    resolved: set[_Key] = set()
+    for source, ids in _asked(letters):
+        rows = await database.query(
+            "SELECT id, toUnixTimestamp(resolvedAt)"  # noqa: S608 - the ids are hexadecimal
+            f" FROM openai_audit_dead_letters_resolved WHERE {_among(ids)}",
+            {"workspace": source.workspace_id, "source": source.source_id},
+        )
+        resolved |= {(source.workspace_id, source.source_id, one) for one, at in rows if at}
+    return resolved
+
+
+def _asked(letters: Sequence[tuple[Source, Letter]]) -> Iterator[tuple[Source, list[str]]]:
+    """The ids by source, as many at once as one question holds."""
+    by_source: dict[Source, set[str]] = defaultdict(set)
+    for source, letter in letters:
+        by_source[source].add(letter.id)
+    for source, ids in by_source.items():
+        ordered = sorted(ids)
+        for start in range(0, len(ordered), _ASK):
+            yield source, ordered[start : start + _ASK]
+
+
+def _among(ids: Sequence[str]) -> str:
+    literals = ", ".join(f"'{one}'" for one in ids)
+    return f"workspaceID = {{workspace:String}} AND sourceID = {{source:String}} AND id IN ({literals})"
+
+
+# A left join gives a letter that was never resolved the time 0, or NULL where `join_use_nulls` is set.
 _CHOSEN = """
 FROM openai_audit_dead_letters AS letter
 LEFT JOIN openai_audit_dead_letters_resolved AS done USING (workspaceID, sourceID, id)
-WHERE ({source:String} = '' OR sourceID = {source:String}) AND ({reason:String} = '' OR reason = {reason:String})
-    AND startsWith(id, {id:String}) AND ({resolved:Bool} OR resolvedAt = 0)
+WHERE ({workspace:String} = '' OR workspaceID = {workspace:String})
+    AND ({source:String} = '' OR sourceID = {source:String}) AND ({reason:String} = '' OR reason = {reason:String})
+    AND startsWith(id, {id:String}) AND ({resolved:Bool} OR ifNull(toUnixTimestamp(resolvedAt), 0) = 0)
 """
 
 
@@ -128,11 +165,17 @@ async def count(database: Database, chosen: Filter) -> int:
     return int(number)
 
 
+async def open_by_lane(database: Database, source: Source) -> dict[str, int]:
+    """How many letters of a source are not resolved."""
+    chosen = Filter(workspace_id=source.workspace_id, source_id=source.source_id)
+    return dict(await database.query(f"SELECT lane, count() {_CHOSEN} GROUP BY lane", _parameters(chosen)))
+
+
 async def entries(database: Database, chosen: Filter, *, limit: int | None = None) -> list[Entry]:
     """The letters, the newest first; all of them without a limit."""
     rows = await database.query(
         "SELECT workspaceID, sourceID, lane, id, toUnixTimestamp(receivedAt) AS at, reason, detail, length(raw),"
-        f" toUnixTimestamp(resolvedAt) {_CHOSEN} ORDER BY at DESC, workspaceID, sourceID, id"
+        f" ifNull(toUnixTimestamp(resolvedAt), 0) {_CHOSEN} ORDER BY at DESC, workspaceID, sourceID, id"
         + (f" LIMIT {limit:d}" if limit is not None else ""),
         _parameters(chosen),
     )
@@ -153,23 +196,29 @@ async def read(database: Database, source: Source, ids: Sequence[str]) -> dict[s
 
 
 async def resolve(database: Database, run_id: RunID, source: Source, ids: Sequence[str], now: int) -> None:
-    """Write down that the events of these letters are rows now. Only after the table has acknowledged them."""
-    if not ids:
+    """Write down that the table has rows of these letters' events. Only after it has acknowledged them."""
+    keys = [(source.workspace_id, source.source_id, one) for one in ids]
+    await _write_down(database, run_id, keys, now)
+
+
+async def _reopen(database: Database, run_id: RunID, keys: Sequence[_Key]) -> None:
+    """Take the resolution of these letters back."""
+    await _write_down(database, run_id, keys, 0)
+
+
+async def _write_down(database: Database, run_id: RunID, keys: Sequence[_Key], resolved_at: int) -> None:
+    if not keys:
         return
-    size = len(ids)
-    data: list[list[object]] = [
-        [source.workspace_id] * size,
-        [source.source_id] * size,
-        list(ids),
-        [now] * size,
-        [run_id] * size,
-    ]
-    token = insert_token(run_id, RESOLVED, (source.workspace_id, source.source_id, *ids))
+    rows = [(*key, resolved_at, run_id) for key in keys]
+    # The time is part of it: a run may take a resolution back and resolve the same letters again.
+    token = insert_token(run_id, RESOLVED, [str(resolved_at), *("/".join(key) for key in keys)])
+    data = list(zip(*rows, strict=True))
     await database.insert(RESOLVED.name, RESOLVED.columns, RESOLVED.types, data, token=token)
 
 
 def _parameters(chosen: Filter) -> dict[str, object]:
     return {
+        "workspace": chosen.workspace_id,
         "source": chosen.source_id,
         "reason": chosen.reason,
         "id": chosen.id,

@@ -7,59 +7,33 @@ a failure or a cancellation between any two of these repeats work and changes no
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
+from shipper.errors import AccountingError
+from shipper.load.batches import Batch, Delivery, batches
 from shipper.load.clickhouse import Database
-from shipper.load.dead_letters import Letter, insert_letters, unwritable
+from shipper.load.dead_letters import Letter, insert_letters
 from shipper.load.faults import Unwritable
 from shipper.load.ledger import Drained, Ledger
 from shipper.load.tables import LOGS, insert_token
-from shipper.model import DeadLetter, Lane, Row, RunID, Source, Window, columns
-from shipper.telemetry import LaneReport
+from shipper.model import DeadLetter, Row, RunID
 
-# ClickHouse refuses an insert block that touches more (max_partitions_per_insert_block).
-_PARTITIONS = 100
 # The search for ids that are already there reads at most this many stretches of time, cut at the longest gaps.
 _RANGES = 16
 # More rows than this, and none of them writable: that is not the rows' fault.
 _ALL_POISONOUS = 100
 
 
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """What one window, or one archive, owes to the table.
-
-    `owed` events are waiting for their acknowledgement; `events` have it, `rows` of them as rows of the table.
-    `drained_at` is set when no more will come.
-    """
-
-    source: Source
-    lane: Lane
-    window: Window | None
-    report: LaneReport
-    owed: int = 0
-    events: int = 0
-    rows: int = 0
-    drained_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    delivery: Delivery
-    row: Row
-
-
 class Writer:
-    """Collects rows and writes them in batches of at most `rows` rows, `bytes` bytes of raw events, `age` seconds.
+    """Collects one source's rows, and writes them in batches of at most `rows` rows, `bytes` bytes of raw events,
+    `age` seconds.
 
     With `force` the rows that the table already has are written again, and the new ones take their places once merged.
 
-    Every method may raise DatabaseError; what was not acknowledged is still in the batch then, and a later flush tries
-    it again. Calls at the same time wait for each other: a slow table slows down who reads.
+    `take` gives what is to be written, `write` writes it. Several batches may be written at the same time: those that
+    hold the same event wait for each other. What was not acknowledged is kept, and `flush` tries it again.
     """
 
     def __init__(  # noqa: PLR0913 - the bounds of a batch are settings, named at the call
@@ -82,133 +56,161 @@ class Writer:
         self._age = age
         self._clock = clock
         self._force = force
-        self._entries: list[_Entry] = []
+        self._rows: list[Row] = []
+        self._owners: list[Delivery] = []
         self._letters: list[tuple[Delivery, Letter]] = []
         self._drained: list[Delivery] = []
+        self._ended = 0
         self._bytes = 0
         self._oldest: float | None = None
-        self._lock = asyncio.Lock()
+        self._taken: list[Batch] = []
+        self._committing = asyncio.Lock()
 
     @property
     def due(self) -> float | None:
-        """The time on the clock at which the batch is old enough to be flushed; None when there is nothing to do."""
+        """The time on the clock at which it is time to write; None when there is nothing to do."""
         return None if self._oldest is None else self._oldest + self._age
 
-    async def add(self, delivery: Delivery, rows: Sequence[Row], dead_letters: Sequence[DeadLetter]) -> None:
-        """Take what came of one page. Flushes when the batch is full."""
-        async with self._lock:
-            delivery.owed += len(rows) + len(dead_letters)
-            self._entries += [_Entry(delivery, row) for row in rows]
-            self._letters += [(delivery, Letter.of(letter)) for letter in dead_letters]
-            self._bytes += sum(len(row.rawLog) for row in rows) + sum(len(letter.event.raw) for letter in dead_letters)
-            await self._flush_if_full()
+    @property
+    def full(self) -> bool:
+        waiting = max(len(self._rows) + len(self._letters), self._ended)
+        return waiting >= self._max_rows or self._bytes >= self._max_bytes
 
-    async def drained(self, delivery: Delivery, drained_at: int) -> None:
+    def add(self, delivery: Delivery, rows: Sequence[Row], dead_letters: Sequence[DeadLetter]) -> None:
+        """Take what came of one page."""
+        delivery.owed += len(rows) + len(dead_letters)
+        self._rows += rows
+        self._owners += [delivery] * len(rows)
+        self._letters += [(delivery, Letter.of(letter)) for letter in dead_letters]
+        self._bytes += sum([len(row.rawLog) for row in rows])
+        self._bytes += sum(len(letter.event.raw) for letter in dead_letters)
+        if rows or dead_letters:
+            self._begin()
+
+    def drained(self, delivery: Delivery, drained_at: int) -> None:
         """No more rows will come for this delivery, whose read began at `drained_at`, Unix seconds."""
-        async with self._lock:
-            delivery.drained_at = drained_at
-            self._drained.append(delivery)
-            await self._flush_if_full()
+        delivery.drained_at = drained_at
+        self._drained.append(delivery)
+        self._ended += 1
+        self._begin()
+
+    def take(self) -> list[Batch]:
+        """What there is to write, each piece one insert; an empty one when only the ledger has to be written."""
+        taken = batches(self._rows, self._owners, self._letters)
+        for batch in taken:
+            batch.before = [other for other in self._taken if not other.names.isdisjoint(batch.names)]
+            self._taken.append(batch)
+        self._rows, self._owners, self._letters = [], [], []
+        self._bytes, self._ended, self._oldest = 0, 0, None
+        return taken
+
+    async def write(self, batch: Batch) -> None:
+        """Write one batch, then commit to the ledger whatever is complete. Raises DatabaseError or AccountingError."""
+        for other in batch.before:
+            await other.acknowledged.wait()
+        await self._write_rows(batch)
+        await self._write_letters(batch)
+        if batch in self._taken:
+            self._taken.remove(batch)
+        batch.acknowledged.set()
+        await self._commit()
 
     async def flush(self) -> None:
-        """Write everything, then commit to the ledger what is drained. Returns when the database has it."""
-        async with self._lock:
-            await self._flush()
+        """Write everything there is, one batch after the other. Raises what `write` raises."""
+        if self._rows or self._letters or self._drained:
+            self.take()
+        for batch in list(self._taken):
+            await self.write(batch)
 
-    async def _flush_if_full(self) -> None:
-        if self._oldest is None and (self._entries or self._letters or self._drained):
+    def _begin(self) -> None:
+        if self._oldest is None:
             self._oldest = self._clock()
-        waiting = max(len(self._entries) + len(self._letters), len(self._drained))
-        if waiting >= self._max_rows or self._bytes >= self._max_bytes:
-            await self._flush()
 
-    async def _flush(self) -> None:
-        await self._write_rows()
-        await self._write_letters()
-        await self._commit()
-        self._oldest = None
+    async def _write_rows(self, batch: Batch) -> None:
+        """Insert what the table lacks; count each event once it is acknowledged."""
+        if not batch.owners:
+            return
+        there = set() if self._force else await self._present(batch)
+        new, again = _split(batch.event_ids, there)
+        missing, known = batch.chosen(new), batch.chosen(again)
+        poisonous = await self._insert(missing, range(len(new)))
+        if len(poisonous) == len(new) > _ALL_POISONOUS:
+            raise Unwritable(f"none of {len(new)} rows can be written; the first: {missing.event_ids[0]}")
+        # From here on nothing waits: a cancellation cannot come between.
+        bad = set(poisonous)
+        written = missing.chosen([index for index in range(len(new)) if index not in bad]) if bad else missing
+        for delivery, events in written.by_delivery():
+            delivery.report.inserted += events
+            delivery.rows += events
+            delivery.acknowledge(events)
+        for delivery, events in known.by_delivery():
+            delivery.report.already_there += events
+            delivery.rows += events
+            delivery.acknowledge(events)
+        if poisonous:
+            batch.letters += missing.chosen(poisonous).as_letters()
+        batch.columns, batch.owners = [], []
 
-    async def _write_rows(self) -> None:
-        """Insert what the table lacks, one insert per group of partitions; settle each group once acknowledged."""
-        for entries in _groups(self._entries):
-            new, known = _first_of_each(entries)
-            there = set() if self._force else await self._present([entry.row for entry in new])
-            missing = [entry for entry in new if _key(entry.row) not in there]
-            poisonous = await self._insert(missing)
-            if len(poisonous) == len(missing) > _ALL_POISONOUS:
-                raise Unwritable(f"none of {len(missing)} rows can be written; the first: {poisonous[0].row.eventID}")
-            # From here to the end of the loop's body nothing waits: a cancellation cannot come between.
-            for entry in poisonous:
-                self._letters.append((entry.delivery, unwritable(entry.row, entry.delivery.lane)))
-            bad = {id(entry) for entry in poisonous}
-            for entry in missing:
-                if id(entry) not in bad:
-                    entry.delivery.report.inserted += 1
-                    entry.delivery.rows += 1
-                    _acknowledge(entry.delivery)
-            for entry in [*known, *(entry for entry in new if _key(entry.row) in there)]:
-                entry.delivery.report.already_there += 1
-                entry.delivery.rows += 1
-                _acknowledge(entry.delivery)
-            done = {id(entry) for entry in entries}
-            self._entries = [entry for entry in self._entries if id(entry) not in done]
-        self._bytes = sum(len(letter.raw) for _, letter in self._letters)
+    async def _present(self, batch: Batch) -> set[str]:
+        """Those of the batch's event ids that the table has, found by reading along the sort key."""
+        times = " OR ".join(f"eventTime BETWEEN {first} AND {last}" for first, last in _ranges(batch.times))
+        source = batch.owners[0].source
+        return await self._database.present(
+            "SELECT eventID FROM openai_audit_logs"  # noqa: S608 - the times are integers
+            f" WHERE workspaceID = {{workspace:String}} AND sourceID = {{source:String}} AND ({times})",
+            {"workspace": source.workspace_id, "source": source.source_id},
+            batch.names,
+        )
 
-    async def _present(self, rows: Sequence[Row]) -> set[tuple[str, str, str]]:
-        """Keys of those rows that are in the table, found by reading ids along the sort key."""
-        by_source: dict[tuple[str, str], list[Row]] = defaultdict(list)
-        for row in rows:
-            by_source[row.workspaceID, row.sourceID].append(row)
-        there: set[tuple[str, str, str]] = set()
-        for (workspace, source), its_rows in by_source.items():
-            times = " OR ".join(
-                f"eventTime BETWEEN {first} AND {last}" for first, last in _ranges(row.eventTime for row in its_rows)
-            )
-            found = await self._database.present(
-                "SELECT eventID FROM openai_audit_logs"  # noqa: S608 - the times are integers
-                f" WHERE workspaceID = {{workspace:String}} AND sourceID = {{source:String}} AND ({times})",
-                {"workspace": workspace, "source": source},
-                {row.eventID for row in its_rows},
-            )
-            there |= {(workspace, source, event_id) for event_id in found}
-        return there
-
-    async def _insert(self, entries: Sequence[_Entry]) -> list[_Entry]:
-        """Insert the entries and return those that cannot be written, found by halving."""
-        if not entries:
+    async def _insert(self, batch: Batch, indexes: Sequence[int]) -> list[int]:
+        """Insert these rows of the batch and return those that cannot be written, found by halving."""
+        if not indexes:
             return []
-        rows = [entry.row for entry in entries]
-        token = insert_token(self._run_id, LOGS, (row.id for row in rows))
+        chosen = batch.chosen(indexes)
+        source = batch.owners[0].source
+        token = insert_token(self._run_id, LOGS, (source.workspace_id, source.source_id, *chosen.ids))
         try:
-            await self._database.insert(LOGS.name, LOGS.columns, LOGS.types, columns(rows), token=token)
+            await self._database.insert(LOGS.name, LOGS.columns, LOGS.types, chosen.columns, token=token)
         except Unwritable:
-            if len(entries) == 1:
-                return list(entries)
-            middle = len(entries) // 2
-            return await self._insert(entries[:middle]) + await self._insert(entries[middle:])
+            if len(indexes) == 1:
+                return list(indexes)
+            middle = len(indexes) // 2
+            return await self._insert(batch, indexes[:middle]) + await self._insert(batch, indexes[middle:])
         return []
 
-    async def _write_letters(self) -> None:
-        if not self._letters:
+    async def _write_letters(self, batch: Batch) -> None:
+        if not batch.letters:
             return
-        letters = list(self._letters)
-        inserted = await insert_letters(self._database, self._run_id, [(d.source, letter) for d, letter in letters])
-        for (delivery, _), is_new in zip(letters, inserted, strict=True):
+        letters = [(delivery.source, letter) for delivery, letter in batch.letters]
+        inserted = await insert_letters(self._database, self._run_id, letters)
+        for (delivery, _), is_new in zip(batch.letters, inserted, strict=True):
             if is_new:
                 delivery.report.dead_lettered += 1
             else:
                 delivery.report.already_there += 1
-            _acknowledge(delivery)
-        self._letters = []
-        self._bytes = 0
+            delivery.acknowledge(1)
+        batch.letters = []
 
     async def _commit(self) -> None:
-        """Commit the drained windows. Called when every row and dead letter of the batch is acknowledged."""
-        windows = [delivery for delivery in self._drained if delivery.window is not None and delivery.owed == 0]
-        await self._ledger.commit([_coverage(delivery, self._run_id) for delivery in windows])
-        for delivery in windows:
-            delivery.report.windows_done += 1
-        self._drained = [delivery for delivery in self._drained if delivery.owed]
+        """Commit the windows of which every event is acknowledged.
+
+        Raises AccountingError, and commits nothing, when one got fewer events from its pages than arrived, or more.
+        """
+        async with self._committing:
+            done = [delivery for delivery in self._drained if delivery.owed == 0]
+            for delivery in done:
+                if delivery.events != delivery.arrived:
+                    raise AccountingError(
+                        f"{delivery.window or delivery.lane}: {delivery.arrived} events arrived, "
+                        f"and the table has acknowledged {delivery.events}",
+                        hint="This is a bug; please report it. Nothing was marked as shipped that is not in the table.",
+                    )
+            windows = [delivery for delivery in done if delivery.window is not None]
+            await self._ledger.commit([_coverage(delivery, self._run_id) for delivery in windows])
+            for delivery in windows:
+                delivery.report.windows_done += 1
+            committed = set(done)
+            self._drained = [delivery for delivery in self._drained if delivery not in committed]
 
 
 def _coverage(delivery: Delivery, run_id: RunID) -> Drained:
@@ -217,43 +219,17 @@ def _coverage(delivery: Delivery, run_id: RunID) -> Drained:
     return Drained(delivery.lane, delivery.window, delivery.events, run_id, delivery.drained_at)
 
 
-def _acknowledge(delivery: Delivery) -> None:
-    delivery.owed -= 1
-    delivery.events += 1
-
-
-def _key(row: Row) -> tuple[str, str, str]:
-    return (row.workspaceID, row.sourceID, row.eventID)
-
-
-def _first_of_each(entries: Iterable[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
-    """The first entry of each event, and the others."""
-    seen: set[tuple[str, str, str]] = set()
-    first: list[_Entry] = []
-    again: list[_Entry] = []
-    for entry in entries:
-        key = _key(entry.row)
-        (again if key in seen else first).append(entry)
-        seen.add(key)
-    return first, again
-
-
-def _month(row: Row) -> tuple[int, int]:
-    """The partition of a row."""
-    moment = datetime.fromtimestamp(row.eventTime, UTC)
-    return moment.year, moment.month
-
-
-def _groups(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
-    """The entries in groups that touch no more partitions than one insert may, in their order within each."""
-    months = sorted({_month(entry.row) for entry in entries})
-    if len(months) <= _PARTITIONS:
-        if entries:
-            yield list(entries)
-        return
-    for start in range(0, len(months), _PARTITIONS):
-        group = set(months[start : start + _PARTITIONS])
-        yield [entry for entry in entries if _month(entry.row) in group]
+def _split(event_ids: Sequence[str], there: AbstractSet[str]) -> tuple[Sequence[int], Sequence[int]]:
+    """The indexes of the events that are missing, the first of each, and of the others."""
+    if not there and len(set(event_ids)) == len(event_ids):
+        return range(len(event_ids)), ()
+    seen = set(there)
+    missing: list[int] = []
+    known: list[int] = []
+    for index, event_id in enumerate(event_ids):
+        (known if event_id in seen else missing).append(index)
+        seen.add(event_id)
+    return missing, known
 
 
 def _ranges(times: Iterable[int]) -> list[tuple[int, int]]:

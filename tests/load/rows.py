@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from shipper.load.batches import Delivery
 from shipper.load.clickhouse import Database
 from shipper.load.ledger import Ledger
-from shipper.load.writer import Delivery, Writer
+from shipper.load.writer import Writer
 from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, Window, WorkspaceID
 from shipper.telemetry import LaneReport
 
 SOURCE = Source(WorkspaceID("w"), SourceID("s"))
+OTHER = Source(WorkspaceID("w"), SourceID("other"))
 # 2026-11-01 00:00:00 UTC
 NOON = 1_793_491_200
 
@@ -70,6 +72,12 @@ class Time:
 def writer(database: Database, run: str = "run-1", **bounds: Any) -> Writer:
     values: dict[str, Any] = {"rows": 1000, "bytes": 10_000_000, "age": 30.0, "clock": Time()} | bounds
     return Writer(database, Ledger(database, SOURCE), RunID(run), **values)
+
+
+def give(batch: Writer, to: Delivery, rows: Sequence[Row], dead_letters: Sequence[DeadLetter]) -> None:
+    """A page as the pipeline hands it over: counted when it arrives."""
+    to.arrived += len(rows) + len(dead_letters)
+    batch.add(to, rows, dead_letters)
 
 
 async def ids(database: Database) -> list[str]:

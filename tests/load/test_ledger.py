@@ -13,7 +13,7 @@ from shipper.load.clickhouse import Database
 from shipper.load.ledger import Drained, Ledger
 from shipper.model import Lane, RunID, Source, SourceID, Window, WorkspaceID
 from shipper.telemetry import RunReport
-from tests.load.rows import NOON, SOURCE, dead_letter, delivery, row, writer
+from tests.load.rows import NOON, SOURCE, dead_letter, delivery, give, row, writer
 
 OTHER = Source(WorkspaceID("w"), SourceID("other"))
 
@@ -141,10 +141,10 @@ async def test_the_last_status_is_the_newest_runs(database: Database) -> None:
 async def test_status_of_a_source(database: Database) -> None:
     """Intervals, rows, newest event, dead letters and last run of every lane, those without anything included."""
     batch, first, second = writer(database), delivery(Window(NOON, NOON + 60)), delivery(lane=Lane.TENANT)
-    await batch.add(first, [row(1), row(2)], [dead_letter(b"x")])
-    await batch.add(second, [row(3, tags={"lane": "tenant"})], [])
-    await batch.add(delivery(source=OTHER), [row(9, source=OTHER)], [])
-    await batch.drained(first, NOON)
+    give(batch, first, [row(1), row(2)], [dead_letter(b"x")])
+    give(batch, second, [row(3, tags={"lane": "tenant"})], [])
+    give(batch, delivery(source=OTHER), [row(9, source=OTHER)], [])
+    batch.drained(first, NOON)
     await batch.flush()
     await runs.record(database, report("run-1", started=NOON))
     await runs.record(database, report("run-2", started=NOON + 10.0))

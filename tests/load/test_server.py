@@ -244,7 +244,7 @@ async def test_a_ca_file_is_checked(tmp_path: Path, text: str | None) -> None:
 IN_ANOTHER_ZONE = """
 import asyncio, sys, time
 from tests.conftest import database_settings
-from tests.load.rows import delivery, row, writer
+from tests.load.rows import delivery, give, row, writer
 from shipper.load import schema
 from shipper.load.clickhouse import connect
 async def main():

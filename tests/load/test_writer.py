@@ -6,13 +6,28 @@ import asyncio
 
 import pytest
 
-from shipper.errors import DatabaseError, DatabaseUnavailable
+from shipper.errors import AccountingError, DatabaseError, DatabaseUnavailable
+from shipper.load.batches import Batch
 from shipper.load.clickhouse import Database
 from shipper.load.faults import Unwritable
 from shipper.load.ledger import Ledger
 from shipper.load.writer import _ranges
-from shipper.model import COLUMNS, Lane, Source, SourceID, Window, WorkspaceID
-from tests.load.rows import NOON, SOURCE, Failing, Time, counted, dead_letter, delivery, ids, row, rows, writer
+from shipper.model import COLUMNS, Lane, Window
+from tests.load.rows import (
+    NOON,
+    OTHER,
+    SOURCE,
+    Failing,
+    Time,
+    counted,
+    dead_letter,
+    delivery,
+    give,
+    ids,
+    row,
+    rows,
+    writer,
+)
 
 HOUR = Window(NOON, NOON + 3600)
 LOGS = "openai_audit_logs"
@@ -34,8 +49,8 @@ async def letters(database: Database) -> list[tuple[object, ...]]:
 async def test_a_drained_window_is_written_counted_and_covered(database: Database) -> None:
     """After the flush the rows are there, the report says so, and the ledger has the window; before it, nothing."""
     batch, window = writer(database), delivery(HOUR)
-    await batch.add(window, rows(1, 2, 3), [])
-    await batch.drained(window, NOON + 3700)
+    give(batch, window, rows(1, 2, 3), [])
+    batch.drained(window, NOON + 3700)
     assert (await ids(database), counted(window), await covered(database)) == ([], (0, 0, 0), [])
     await batch.flush()
     assert await ids(database) == ["1", "2", "3"]
@@ -50,7 +65,7 @@ async def test_every_column_arrives(database: Database) -> None:
     """All 46 values of a row come back as they were given."""
     given = row(7, srcLatitude=1.5, srcASNumber=2**32 - 1, readOnly=True, projectName="nämé", rawLog=b'{"a":"\xff"}')
     batch = writer(database)
-    await batch.add(delivery(), [given], [])
+    give(batch, delivery(), [given], [])
     await batch.flush()
     selected = ", ".join(f"hex({name})" if name == "rawLog" else name for name in COLUMNS)
     [values] = await database.query(f"SELECT {selected} FROM openai_audit_logs")
@@ -64,10 +79,10 @@ async def test_every_column_arrives(database: Database) -> None:
 async def test_a_window_that_is_not_drained_is_not_covered(database: Database) -> None:
     """Its rows are written; the ledger waits for the end of the window."""
     batch, window = writer(database), delivery(HOUR)
-    await batch.add(window, rows(1), [])
+    give(batch, window, rows(1), [])
     await batch.flush()
     assert (await ids(database), counted(window), await covered(database)) == (["1"], (1, 0, 0), [])
-    await batch.drained(window, NOON)
+    batch.drained(window, NOON)
     await batch.flush()
     assert (await covered(database), window.report.windows_done) == ([HOUR], 1)
 
@@ -75,7 +90,7 @@ async def test_a_window_that_is_not_drained_is_not_covered(database: Database) -
 async def test_a_window_without_events_is_covered(database: Database) -> None:
     """Nothing there is an answer too."""
     batch, window = writer(database), delivery(HOUR)
-    await batch.drained(window, NOON)
+    batch.drained(window, NOON)
     await batch.flush()
     assert (await covered(database), counted(window)) == ([HOUR], (0, 0, 0))
 
@@ -83,11 +98,11 @@ async def test_a_window_without_events_is_covered(database: Database) -> None:
 async def test_a_window_with_rows_elsewhere_is_not_covered(database: Database) -> None:
     """As long as one of its events has no acknowledgement, from wherever, the ledger waits."""
     batch, window = writer(database), delivery(HOUR)
-    window.owed = 1
-    await batch.drained(window, NOON)
+    window.owed = window.arrived = 1
+    batch.drained(window, NOON)
     await batch.flush()
     assert (await covered(database), window.report.windows_done) == ([], 0)
-    window.owed = 0
+    window.acknowledge(1)
     await batch.flush()
     assert (await covered(database), window.report.windows_done) == ([HOUR], 1)
 
@@ -95,8 +110,8 @@ async def test_a_window_with_rows_elsewhere_is_not_covered(database: Database) -
 async def test_an_archive_is_never_coverage(database: Database) -> None:
     """A file says nothing about what else happened in its time."""
     batch, archive = writer(database), delivery(None, lane=Lane.ARCHIVE)
-    await batch.add(archive, rows(1), [])
-    await batch.drained(archive, NOON)
+    give(batch, archive, rows(1), [])
+    batch.drained(archive, NOON)
     await batch.flush()
     assert (counted(archive), archive.report.windows_done) == ((1, 0, 0), 0)
     assert await database.query("SELECT count() FROM openai_audit_coverage") == [(0,)]
@@ -107,8 +122,8 @@ async def test_a_repeated_window_changes_nothing(database: Database) -> None:
     """What is in the table is counted as there, by another run too; there is one copy even without FINAL."""
     for run, expected in (("run-1", (3, 0, 0)), ("run-2", (0, 3, 0))):
         batch, window = writer(database, run), delivery(HOUR)
-        await batch.add(window, rows(1, 2, 3), [])
-        await batch.drained(window, NOON)
+        give(batch, window, rows(1, 2, 3), [])
+        batch.drained(window, NOON)
         await batch.flush()
         assert counted(window) == expected
     assert await ids(database) == ["1", "2", "3"]
@@ -118,9 +133,9 @@ async def test_a_repeated_window_changes_nothing(database: Database) -> None:
 async def test_only_what_is_missing_is_inserted(database: Database) -> None:
     """An overlap of two windows inserts the new rows alone."""
     batch, window = writer(database), delivery(HOUR)
-    await batch.add(window, rows(1, 2), [])
+    give(batch, window, rows(1, 2), [])
     await batch.flush()
-    await batch.add(window, rows(2, 3), [])
+    give(batch, window, rows(2, 3), [])
     await batch.flush()
     assert (await ids(database), counted(window)) == (["1", "2", "3"], (3, 1, 0))
 
@@ -128,8 +143,8 @@ async def test_only_what_is_missing_is_inserted(database: Database) -> None:
 async def test_a_double_within_a_batch_is_written_once(database: Database) -> None:
     """The first copy wins, and both are accounted for."""
     batch, first, second = writer(database), delivery(HOUR), delivery(HOUR, lane=Lane.TENANT)
-    await batch.add(first, [row(1, srcCity="first")], [])
-    await batch.add(second, [row(1, srcCity="second"), row(2)], [])
+    give(batch, first, [row(1, srcCity="first")], [])
+    give(batch, second, [row(1, srcCity="second"), row(2)], [])
     await batch.flush()
     assert (counted(first), counted(second)) == ((1, 0, 0), (1, 1, 0))
     assert await database.query("SELECT srcCity FROM openai_audit_logs ORDER BY eventID SETTINGS final = 0") == [
@@ -140,12 +155,11 @@ async def test_a_double_within_a_batch_is_written_once(database: Database) -> No
 
 async def test_the_same_event_of_another_source_is_another_row(database: Database) -> None:
     """Ids are only unique within a source."""
-    other = Source(WorkspaceID("w"), SourceID("other"))
-    batch, mine, theirs = writer(database), delivery(HOUR), delivery(HOUR, source=other)
-    await batch.add(mine, rows(1), [])
-    await batch.add(theirs, [row(1, source=other)], [])
-    await batch.flush()
-    assert (counted(mine), counted(theirs)) == ((1, 0, 0), (1, 0, 0))
+    for source in (SOURCE, OTHER):
+        batch, window = writer(database), delivery(HOUR, source=source)
+        give(batch, window, [row(1, source=source)], [])
+        await batch.flush()
+        assert counted(window) == (1, 0, 0)
     assert await database.query("SELECT sourceID FROM openai_audit_logs ORDER BY sourceID") == [("other",), ("s",)]
 
 
@@ -153,7 +167,7 @@ async def test_rows_deleted_since_are_inserted_again(database: Database) -> None
     """The database remembers the tokens of inserts whose rows were deleted; a later run is not swallowed by them."""
     for run in ("run-1", "run-2"):
         batch, window = writer(database, run), delivery(HOUR)
-        await batch.add(window, rows(1, 2), [])
+        give(batch, window, rows(1, 2), [])
         await batch.flush()
         assert counted(window) == (2, 0, 0), run
         if run == "run-1":
@@ -162,24 +176,57 @@ async def test_rows_deleted_since_are_inserted_again(database: Database) -> None
     assert await ids(database) == ["1", "2"]
 
 
-async def test_the_batch_flushes_itself_when_full(database: Database) -> None:
-    """By rows, by bytes and by windows without events; below the bound nothing is sent."""
+async def test_a_batch_is_full_by_rows_by_bytes_or_by_windows(database: Database) -> None:
+    """Windows without events count too: the ledger's insert is bounded as well."""
     window = delivery(HOUR)
-    by_rows = writer(database, rows=3)
-    await by_rows.add(window, rows(1, 2), [])
-    assert await ids(database) == []
-    await by_rows.add(window, rows(3), [])
-    assert await ids(database) == ["1", "2", "3"]
-    by_bytes = writer(database, bytes=100)
-    await by_bytes.add(window, [row(4, rawLog=b"x" * 60)], [])
-    assert await ids(database) == ["1", "2", "3"]
-    await by_bytes.add(window, [row(5, rawLog=b"x" * 40)], [])
-    assert await ids(database) == ["1", "2", "3", "4", "5"]
-    by_windows = writer(database, rows=2)
-    await by_windows.drained(delivery(HOUR), NOON)
-    assert await covered(database) == []
-    await by_windows.drained(delivery(Window(HOUR.end, HOUR.end + 1)), NOON)
-    assert await covered(database) == [Window(HOUR.start, HOUR.end + 1)]
+    by_rows, by_bytes, by_windows = writer(database, rows=3), writer(database, bytes=100), writer(database, rows=2)
+    seen: list[bool] = []
+    give(by_rows, window, rows(1), [dead_letter(b"x")])
+    seen.append(by_rows.full)
+    give(by_rows, window, rows(2), [])
+    seen.append(by_rows.full)
+    give(by_bytes, window, [row(4, rawLog=b"x" * 60)], [])
+    seen.append(by_bytes.full)
+    give(by_bytes, window, [], [dead_letter(b"x" * 40)])
+    seen.append(by_bytes.full)
+    by_windows.drained(delivery(HOUR), NOON)
+    seen.append(by_windows.full)
+    by_windows.drained(delivery(Window(HOUR.end, HOUR.end + 1)), NOON)
+    seen.append(by_windows.full)
+    by_windows.take()
+    seen.append(by_windows.full)
+    assert seen == [False, True, False, True, False, True, False]
+
+
+async def test_batches_with_the_same_event_are_written_one_after_the_other(database: Database) -> None:
+    """An event on two pages can be in two batches that are being written at once: the second finds it in the table."""
+    batch, first, second, third = writer(database), delivery(HOUR), delivery(HOUR), delivery(HOUR)
+    give(batch, first, rows(1, 2), [dead_letter(b"x")])
+    [one] = batch.take()
+    give(batch, second, rows(2, 3), [])
+    [two] = batch.take()
+    give(batch, third, rows(4), [dead_letter(b"x")])
+    [three] = batch.take()
+    assert (one.before, two.before, three.before) == ([], [one], [one])
+    await asyncio.gather(batch.write(three), batch.write(two), batch.write(one))
+    assert await ids(database) == ["1", "2", "3", "4"]
+    assert (counted(first), counted(second), counted(third)) == ((2, 0, 1), (1, 1, 0), (1, 1, 0))
+
+
+async def test_an_event_that_was_lost_on_the_way_is_never_claimed(database: Database) -> None:
+    """More events arrived than the writer was given: the window stays out of the ledger, and it is said."""
+    batch, window, archive = writer(database), delivery(HOUR), delivery(None, lane=Lane.ARCHIVE)
+    give(batch, window, rows(1, 2), [])
+    window.arrived += 1
+    batch.drained(window, NOON)
+    with pytest.raises(AccountingError, match="3 events arrived, and the table has acknowledged 2"):
+        await batch.flush()
+    assert (await ids(database), await covered(database)) == (["1", "2"], [])
+    batch = writer(database)
+    archive.arrived = 1
+    batch.drained(archive, NOON)
+    with pytest.raises(AccountingError, match="archive: 1 events arrived"):
+        await batch.flush()
 
 
 async def test_due_counts_from_the_oldest(database: Database) -> None:
@@ -187,15 +234,15 @@ async def test_due_counts_from_the_oldest(database: Database) -> None:
     clock = Time()
     batch = writer(database, clock=clock, age=30.0)
     seen = [batch.due]
-    await batch.add(delivery(HOUR), [], [])
+    give(batch, delivery(HOUR), [], [])
     seen.append(batch.due)
-    await batch.add(delivery(HOUR), rows(1), [])
+    give(batch, delivery(HOUR), rows(1), [])
     clock.now = 110.0
-    await batch.add(delivery(HOUR), rows(2), [])
+    give(batch, delivery(HOUR), rows(2), [])
     seen.append(batch.due)
     await batch.flush()
     seen.append(batch.due)
-    await batch.drained(delivery(HOUR), NOON)
+    batch.drained(delivery(HOUR), NOON)
     seen.append(batch.due)
     assert seen == [None, None, 130.0, None, 140.0]
 
@@ -204,12 +251,11 @@ async def test_a_failed_insert_claims_nothing_and_keeps_the_batch(database: Data
     """Counters and ledger stay as they were; the next flush writes everything."""
     failing = Failing(database, DatabaseUnavailable("gone"), LOGS)
     batch, window = writer(failing), delivery(HOUR)
-    await batch.add(window, rows(1, 2), [dead_letter(b"x")])
-    await batch.drained(window, NOON)
+    give(batch, window, rows(1, 2), [dead_letter(b"x")])
+    batch.drained(window, NOON)
     with pytest.raises(DatabaseUnavailable):
         await batch.flush()
     assert (counted(window), await ids(database), await covered(database)) == ((0, 0, 0), [], [])
-    assert batch.due is not None
     await batch.flush()
     assert (counted(window), await ids(database), await covered(database)) == ((2, 0, 1), ["1", "2"], [HOUR])
 
@@ -218,8 +264,8 @@ async def test_an_insert_whose_answer_is_lost_is_not_doubled(database: Database)
     """The rows are in the table, nobody knows; the next flush finds them there."""
     failing = Failing(database, DatabaseUnavailable("lost"), LOGS, after=True)
     batch, window = writer(failing), delivery(HOUR)
-    await batch.add(window, rows(1, 2), [])
-    await batch.drained(window, NOON)
+    give(batch, window, rows(1, 2), [])
+    batch.drained(window, NOON)
     with pytest.raises(DatabaseUnavailable):
         await batch.flush()
     assert (counted(window), await ids(database), await covered(database)) == ((0, 0, 0), ["1", "2"], [])
@@ -232,14 +278,14 @@ async def test_a_failure_after_the_rows_leaves_no_coverage(database: Database, t
     """Rows in, ledger not: the window is read again by the next run, and nothing is there twice."""
     failing = Failing(database, DatabaseUnavailable("gone"), table)
     batch, window = writer(failing), delivery(HOUR)
-    await batch.add(window, rows(1, 2), [dead_letter(b"x")])
-    await batch.drained(window, NOON)
+    give(batch, window, rows(1, 2), [dead_letter(b"x")])
+    batch.drained(window, NOON)
     with pytest.raises(DatabaseUnavailable):
         await batch.flush()
     assert (await covered(database), window.report.windows_done) == ([], 0)
     again, repeated = writer(database, "run-2"), delivery(HOUR)
-    await again.add(repeated, rows(1, 2), [dead_letter(b"x")])
-    await again.drained(repeated, NOON)
+    give(again, repeated, rows(1, 2), [dead_letter(b"x")])
+    again.drained(repeated, NOON)
     await again.flush()
     assert sum(counted(repeated)) == 3
     assert (await ids(database), await covered(database)) == (["1", "2"], [HOUR])
@@ -250,8 +296,8 @@ async def test_a_ledger_that_failed_is_written_by_the_next_flush(database: Datab
     """The rows are settled, the window is still owed to the ledger."""
     failing = Failing(database, DatabaseUnavailable("gone"), LEDGER)
     batch, window = writer(failing), delivery(HOUR)
-    await batch.add(window, rows(1), [])
-    await batch.drained(window, NOON)
+    give(batch, window, rows(1), [])
+    batch.drained(window, NOON)
     with pytest.raises(DatabaseUnavailable):
         await batch.flush()
     assert counted(window) == (1, 0, 0)
@@ -264,8 +310,8 @@ async def test_a_cancelled_flush_can_be_repeated(database: Database, table: str)
     """Cancelled after any write and before its acknowledgement, a second flush ends in the same state."""
     failing = Failing(database, asyncio.CancelledError(), table, after=True)
     batch, window = writer(failing), delivery(HOUR)
-    await batch.add(window, rows(1, 2), [dead_letter(b"x")])
-    await batch.drained(window, NOON)
+    give(batch, window, rows(1, 2), [dead_letter(b"x")])
+    batch.drained(window, NOON)
     with pytest.raises(asyncio.CancelledError):
         await batch.flush()
     assert window.report.windows_done == 0
@@ -281,7 +327,7 @@ async def test_the_same_rows_of_the_same_run_have_the_same_token(database: Datab
     for run, numbers in (("run-1", (1, 2)), ("run-1", (1, 2)), ("run-2", (1, 2)), ("run-1", (1, 3))):
         await database.command("TRUNCATE TABLE openai_audit_logs")
         batch = writer(spy, run)
-        await batch.add(delivery(HOUR), rows(*numbers), [])
+        give(batch, delivery(HOUR), rows(*numbers), [])
         await batch.flush()
     tokens = [token for _, _, token in spy.inserts]
     assert tokens[0] == tokens[1]
@@ -294,8 +340,8 @@ async def test_one_insert_for_many_windows(database: Database) -> None:
     batch = writer(spy)
     for number in range(50):
         window = delivery(Window(NOON + number, NOON + number + 1))
-        await batch.add(window, rows(number), [])
-        await batch.drained(window, NOON)
+        give(batch, window, rows(number), [])
+        batch.drained(window, NOON)
     await batch.flush()
     assert [(table, count) for table, count, _ in spy.inserts] == [(LOGS, 50), (LEDGER, 50)]
     assert await covered(database) == [Window(NOON, NOON + 50)]
@@ -306,7 +352,7 @@ async def test_more_months_than_an_insert_may_touch(database: Database) -> None:
     spy = Failing(database, DatabaseUnavailable("never"), "none")
     batch, window = writer(spy), delivery(None, lane=Lane.ARCHIVE)
     month = 31 * 86400
-    await batch.add(window, [row(number, time=1_200_000_000 + number * month) for number in range(150)], [])
+    give(batch, window, [row(number, time=1_200_000_000 + number * month) for number in range(150)], [])
     await batch.flush()
     assert [(table, count) for table, count, _ in spy.inserts] == [(LOGS, 100), (LOGS, 50)]
     assert (counted(window), await ids(database)) == ((150, 0, 0), [str(number) for number in range(150)])
@@ -319,8 +365,8 @@ async def test_a_poisonous_row_does_not_take_the_batch_down(database: Database) 
     batch_rows[3] = row(3, projectName="\ud800")
     batch_rows[11] = row(11, srcASNumber=2**40)
     batch_rows[19] = row(19, tags={"a": 1})
-    await batch.add(window, batch_rows, [])
-    await batch.drained(window, NOON)
+    give(batch, window, batch_rows, [])
+    batch.drained(window, NOON)
     await batch.flush()
     assert (counted(window), await covered(database)) == ((17, 0, 3), [HOUR])
     assert await ids(database) == sorted([str(n) for n in range(20) if n not in {3, 11, 19}], key=int)
@@ -338,8 +384,8 @@ async def test_a_poisonous_row_does_not_take_the_batch_down(database: Database) 
 async def test_when_nothing_can_be_written_the_rows_are_not_to_blame(database: Database) -> None:
     """A fault that hits every row of a large batch is an error; nothing becomes a dead letter, nothing is covered."""
     batch, window = writer(database), delivery(HOUR)
-    await batch.add(window, [row(number, srcASNumber=-1) for number in range(101)], [])
-    await batch.drained(window, NOON)
+    give(batch, window, [row(number, srcASNumber=-1) for number in range(101)], [])
+    batch.drained(window, NOON)
     with pytest.raises(Unwritable):
         await batch.flush()
     assert (counted(window), await covered(database), await letters(database)) == ((0, 0, 0), [], [])
@@ -348,29 +394,31 @@ async def test_when_nothing_can_be_written_the_rows_are_not_to_blame(database: D
 async def test_dead_letters_are_kept_once(database: Database) -> None:
     """With bytes and reason; the same bytes again, in the batch or in a later run, are there already."""
     batch, window = writer(database), delivery(HOUR)
-    await batch.add(window, [], [dead_letter(b"{"), dead_letter(b"{"), dead_letter(b"b")])
+    give(batch, window, [], [dead_letter(b"{"), dead_letter(b"{"), dead_letter(b"b")])
     await batch.flush()
     assert counted(window) == (0, 1, 2)
     again, repeated = writer(database, "run-2"), delivery(HOUR)
-    await again.add(repeated, rows(1), [dead_letter(b"{"), dead_letter(b"c")])
+    give(again, repeated, rows(1), [dead_letter(b"{"), dead_letter(b"c")])
     await again.flush()
     assert counted(repeated) == (1, 1, 1)
     common = ("not_json", "expected an object", "organization", NOON)
     assert await letters(database) == [("b", *common, "run-1"), ("c", *common, "run-2"), ("{", *common, "run-1")]
 
 
-async def test_adds_at_the_same_time_lose_nothing(database: Database) -> None:
-    """Windows drained side by side, with flushes between: every row once, every window covered."""
-    batch = writer(database, rows=7)
+async def test_batches_written_at_the_same_time_lose_nothing(database: Database) -> None:
+    """Windows drained side by side, many batches at once: every row once, every window covered."""
+    batch = writer(database)
     deliveries = [delivery(Window(NOON + n * 10, NOON + n * 10 + 10)) for n in range(10)]
-
-    async def drain(number: int) -> None:
-        for page in range(5):
-            await batch.add(deliveries[number], rows(number * 10 + page), [])
-        await batch.drained(deliveries[number], NOON)
-
-    await asyncio.gather(*(drain(number) for number in range(10)))
-    await batch.flush()
+    taken: list[Batch] = []
+    for page in range(5):
+        for number, one in enumerate(deliveries):
+            give(batch, one, rows(number * 10 + page), [])
+            if page == 4:
+                batch.drained(one, NOON)
+            if number % 3 == 0:
+                taken += batch.take()
+    taken += batch.take()
+    await asyncio.gather(*(batch.write(one) for one in taken))
     assert await ids(database) == [str(n * 10 + page) for n in range(10) for page in range(5)]
     assert [counted(one) for one in deliveries] == [(5, 0, 0)] * 10
     assert await covered(database) == [Window(NOON, NOON + 100)]
@@ -380,7 +428,7 @@ async def test_an_error_that_is_not_about_a_row_is_no_poison(database: Database)
     """A table that is missing makes no dead letters."""
     await database.command("DROP TABLE openai_audit_logs")
     batch, window = writer(database), delivery(HOUR)
-    await batch.add(window, rows(1), [])
+    give(batch, window, rows(1), [])
     with pytest.raises(DatabaseError):
         await batch.flush()
     assert (counted(window), await letters(database)) == ((0, 0, 0), [])
@@ -390,7 +438,7 @@ async def test_the_search_reads_along_the_sort_key(database: Database) -> None:
     """Far-apart times are searched as separate ranges, never all that lies between."""
     spy = Failing(database, DatabaseUnavailable("never"), "none")
     batch = writer(spy)
-    await batch.add(delivery(), [row(1, time=NOON), row(2, time=NOON + 60), row(3, time=NOON + 86400)], [])
+    give(batch, delivery(), [row(1, time=NOON), row(2, time=NOON + 60), row(3, time=NOON + 86400)], [])
     await batch.flush()
     [sql] = spy.asked
     first, second = f"{NOON} AND {NOON + 60}", f"{NOON + 86400} AND {NOON + 86400}"

@@ -18,14 +18,16 @@ from shipper.errors import DatabaseUnavailable
 from shipper.fetch import windows
 from shipper.fetch.paging import Pager
 from shipper.fetch.windows import Coverage, Schedule
+from shipper.load.batches import Batch, Delivery
 from shipper.load.lease import Lease
-from shipper.load.writer import Delivery, Writer, _coverage
-from shipper.model import Page, Window
+from shipper.load.writer import Writer, _coverage
+from shipper.model import COLUMNS, Page, Window
 from tests.model import process
 from tests.model.machine import Shipping
 from tests.model.oracle import HOUR, MINUTE, Loss
 from tests.model.process import Client, lease, next_id
 
+RAW = COLUMNS.index("rawLog")
 # The first step makes the organization and the settings.
 _EVERY = settings(
     stateful_step_count=1 + 30, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True
@@ -78,13 +80,13 @@ def test_finds_a_commit_before_the_write(monkeypatch: pytest.MonkeyPatch) -> Non
     """The ledger first, the rows after it: a crash or a failure between the two."""
 
     class Hasty(Writer):
-        async def _flush(self) -> None:
+        async def write(self, batch: Batch) -> None:
             claimed = [delivery for delivery in self._drained if delivery.window is not None]
             await self._ledger.commit([_coverage(delivery, self._run_id) for delivery in claimed])
             for delivery in claimed:
                 delivery.report.windows_done += 1
             self._drained = []
-            await super()._flush()
+            await super().write(batch)
 
     monkeypatch.setattr("shipper.run.Writer", Hasty)
     assert found().startswith("the ledger claims")
@@ -133,9 +135,9 @@ def test_finds_a_read_that_is_dated_by_its_end(monkeypatch: pytest.MonkeyPatch) 
     """What became visible while it was paging would count as read."""
     drained = Writer.drained
 
-    async def drained_now(self: Writer, delivery: Delivery, drained_at: int) -> None:
+    def drained_now(self: Writer, delivery: Delivery, drained_at: int) -> None:
         # As late as can be: nothing that the clock says until the commit is later.
-        await drained(self, delivery, drained_at + HOUR)
+        drained(self, delivery, drained_at + HOUR)
 
     monkeypatch.setattr(Writer, "drained", drained_now)
     assert found().startswith("the ledger says that the read began later than it did")
@@ -144,7 +146,7 @@ def test_finds_a_read_that_is_dated_by_its_end(monkeypatch: pytest.MonkeyPatch) 
 def test_finds_rows_that_are_not_looked_for_before_the_insert(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every overlap would double its rows until ClickHouse merges them."""
 
-    async def nothing(*_: object) -> set[tuple[str, str, str]]:
+    async def nothing(*_: object) -> set[str]:
         return set()
 
     monkeypatch.setattr(Writer, "_present", nothing)
@@ -155,9 +157,9 @@ def test_finds_rows_that_count_although_the_insert_failed(monkeypatch: pytest.Mo
     """A failed write is logged, and the ledger gets the window all the same."""
     insert = Writer._insert
 
-    async def forgiving(self: Writer, entries: Sequence[Any]) -> list[Any]:
+    async def forgiving(self: Writer, batch: Batch, indexes: Sequence[int]) -> list[int]:
         with suppress(DatabaseUnavailable):
-            return await insert(self, entries)
+            return await insert(self, batch, indexes)
         return []
 
     monkeypatch.setattr(Writer, "_insert", forgiving)
@@ -190,10 +192,13 @@ def test_finds_bytes_that_were_written_anew(monkeypatch: pytest.MonkeyPatch) -> 
     """White space is part of what was received."""
     insert = Writer._insert
 
-    async def tidy(self: Writer, entries: Sequence[Any]) -> list[Any]:
-        for entry in entries:
-            entry.row.rawLog = entry.row.rawLog.replace(b"  ", b" ")
-        return await insert(self, entries)
+    async def tidy(self: Writer, batch: Batch, indexes: Sequence[int]) -> list[int]:
+        raw = COLUMNS.index("rawLog")
+        tidied = [
+            [one.replace(b"  ", b" ") for one in column] if n == raw else column
+            for n, column in enumerate(batch.columns)
+        ]
+        return await insert(self, replace(batch, columns=tidied), indexes)
 
     monkeypatch.setattr(Writer, "_insert", tidy)
     assert found().startswith("other bytes than received")

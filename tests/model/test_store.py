@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from shipper.load import schema
+from shipper.load.batches import batches
 from shipper.load.clickhouse import Database, connect
 from shipper.load.ledger import Drained, Ledger
 from shipper.load.tables import LOGS
 from shipper.load.writer import Writer
-from shipper.model import Lane, Row, RunID, Source, SourceID, Window, WorkspaceID, columns
+from shipper.model import Lane, Row, RunID, Window, columns
 from tests.conftest import database_settings
-from tests.load.rows import NOON, SOURCE, row
+from tests.load.rows import NOON, OTHER, SOURCE, delivery, row
 from tests.model.store import Store
 from tests.model.time import Time
 
-OTHER = Source(WorkspaceID("w"), SourceID("other"))
 # 2026-12-01 00:00:00 UTC: the next partition.
 DECEMBER = 1_796_083_200
 
@@ -93,7 +93,7 @@ async def test_the_search_for_rows_gives_the_same_answer(both: list[Database]) -
         writer = Writer(
             database, Ledger(database, SOURCE), RunID("run"), rows=9, bytes=10**6, age=1.0, clock=lambda: 0.0
         )
-        answers.append(await writer._present(asked))
+        answers.append(await writer._present(batches(asked, [delivery()] * len(asked), [])[0]))
     assert answers[0] == answers[1] != set()
 
 
