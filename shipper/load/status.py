@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shipper.load.clickhouse import Database
+from shipper.load.dead_letters import open_by_lane
 from shipper.load.ledger import Ledger
 from shipper.model import Lane, RunID, Source, SourceID, Window, WorkspaceID
 
@@ -64,7 +65,7 @@ async def sources(database: Database) -> list[Source]:
 async def source_status(database: Database, source: Source) -> SourceStatus:
     """All lanes of a source, those without anything included."""
     counts = await _rows(database, source)
-    letters = await _dead_letters(database, source)
+    letters = await open_by_lane(database, source)
     runs = await _last_runs(database, source)
     ledger = Ledger(database, source)
     lanes = [
@@ -98,18 +99,6 @@ async def _rows(database: Database, source: Source) -> dict[str, tuple[int, int]
         _of(source),
     )
     return {lane: (count, newest) for lane, count, newest in rows}
-
-
-async def _dead_letters(database: Database, source: Source) -> dict[str, int]:
-    """Letters that have not become rows since, by lane."""
-    rows = await database.query(
-        "SELECT lane, count() FROM openai_audit_dead_letters"
-        " WHERE workspaceID = {workspace:String} AND sourceID = {source:String} AND id NOT IN ("
-        " SELECT id FROM openai_audit_dead_letters_resolved"
-        " WHERE workspaceID = {workspace:String} AND sourceID = {source:String}) GROUP BY lane",
-        _of(source),
-    )
-    return dict(rows)
 
 
 async def _last_runs(database: Database, source: Source) -> dict[str, LastRun]:
