@@ -84,7 +84,7 @@ class Lookups:
 class RunReport:
     """One run over all its sources: logged once, printed once, kept in the run log.
 
-    `resolved` counts the dead letters that became rows.
+    `resolved` counts the dead letters for whose event, by its id, the table was found to have a row.
     """
 
     run_id: RunID

@@ -188,6 +188,29 @@ async def test_a_letter_whose_event_is_a_row_already_is_resolved(
     assert await shipped(database) == truth(simulator)
 
 
+async def test_a_letter_is_resolved_by_the_id_of_its_event_whatever_its_bytes(
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table has the event with other bytes: they stay, the letter keeps its own, and it is resolved. That is what
+    "resolved" says, and no more.
+    """
+    simulator.add_raw(event("one", note="then"), id="audit_log-one", effective_at=AT)
+    upgrade = understood_later(monkeypatch, "audit_log-one")
+    await ship(database, database_url, simulator)
+    upgrade()
+    other = event("one", note="now")
+    [source] = new_run(database, database_url, simulator).settings.all_sources()
+    await database.command(
+        "INSERT INTO openai_audit_logs (workspaceID, sourceID, eventTime, eventID, rawLog)"
+        f" VALUES ('{source.workspace}', '{source.id}', toDateTime({AT}), 'audit_log-one', '{other.decode()}')"
+    )
+    run = await replay(database, database_url, simulator, [])
+    assert (run.report.total("already_there"), run.report.total("inserted"), run.report.resolved) == (1, 0, 1)
+    assert (await shipped(database))["audit_log-one"] == other
+    assert list(await letters(database)) == [event("one", note="then")]
+    assert (await list_letters(ship_settings(database_url, simulator), Filter(), 10)).total == 0
+
+
 async def test_a_letter_that_still_cannot_be_written_stays(
     database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +231,41 @@ async def test_a_letter_that_still_cannot_be_written_stays(
     monkeypatch.setattr(shipper.pipeline, "normalize", normalize)
     run = await replay(database, database_url, simulator, [])
     assert (run.report.total("inserted"), run.report.resolved) == (1, 1)
+
+
+async def test_a_resolved_letter_that_comes_again_is_open_again(
+    database: RetryingDatabase, database_url: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row was deleted and its bytes still cannot be a row: it counts as dead-lettered, it is listed, and a replay
+    resolves it once more. All within one second of the clock, which decides nothing here.
+    """
+    raw = event("one")
+    simulator.add_raw(raw, id="audit_log-one", effective_at=AT)
+    upgrade = understood_later(monkeypatch, "audit_log-one")
+    await ship(database, database_url, simulator)
+    settings = ship_settings(database_url, simulator)
+    source = settings.all_sources()[0].source
+    for round_ in range(2):
+        upgrade()
+        assert (await replay(database, database_url, simulator, [])).report.resolved == 1
+        assert (await list_letters(settings, Filter(), 10)).total == 0
+        await database.command("DELETE FROM openai_audit_logs WHERE eventID = 'audit_log-one'")
+
+        understood_later(monkeypatch, "audit_log-one")
+        run = await ship(database, database_url, simulator)
+        assert (run.errors, run.report.total("dead_lettered"), run.report.total("inserted")) == ([], 1, 0), round_
+        for _ in range(2):
+            again = await ship(database, database_url, simulator)
+            assert (again.errors, again.report.total("dead_lettered")) == ([], 0)
+        listing = await list_letters(settings, Filter(), 10)
+        assert (listing.total, [one.resolved_at for one in listing.entries]) == (1, [0])
+        assert (await list_letters(settings, Filter(resolved=True), 10)).total == 1
+        assert (await source_status(database, source)).lanes[0].dead_letters == 1
+        failed = await replay(database, database_url, simulator, [])
+        assert (failed.report.resolved, failed.report.total("already_there")) == (0, 1)
+    upgrade()
+    assert (await replay(database, database_url, simulator, [])).report.resolved == 1
+    assert (await shipped(database))["audit_log-one"] == raw
 
 
 async def test_many_letters_are_replayed_piece_by_piece(

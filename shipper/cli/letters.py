@@ -28,7 +28,7 @@ def dead_letters_list(
     source: SourceOption = "",
     reason: ReasonOption = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
-    every: Annotated[bool, typer.Option("--all", help="Also those that have become rows since.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also those whose event was found in the table.")] = False,
     as_json: Json = False,
 ) -> int:
     """List what could not be a row.
@@ -48,7 +48,7 @@ def dead_letters_list(
     if not listing.total:
         print("No dead letters.")
         return 0
-    headers = ["source", "lane", "reason", "received", "bytes", "id", "detail", *(["a row since"] if every else [])]
+    headers = ["source", "lane", "reason", "received", "bytes", "id", "detail", *(["in the table"] if every else [])]
     rows: list[list[object]] = []
     for one in listing.entries:
         row: list[object] = [one.source.source_id, one.lane.value, one.reason, iso(one.received_at), one.size]
@@ -85,7 +85,7 @@ def dead_letters_show(
         print(f"{entry.id}\n{where}, {iso(entry.received_at)}, {entry.size:,} bytes", file=sys.stderr)
         print(f"{entry.reason}: {entry.detail}", file=sys.stderr)
         if entry.resolved_at:
-            print(f"a row of the table since {iso(entry.resolved_at)}", file=sys.stderr)
+            print(f"the table had a row with the id of its event at {iso(entry.resolved_at)}", file=sys.stderr)
     if sys.stdout.isatty():
         print(_printable(shown.raw))
     else:
@@ -97,15 +97,16 @@ def dead_letters_replay(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID…", help="Ids, or their first 6 digits or more.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every dead letter that is not a row yet.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every dead letter that is listed.")] = False,
     source: SourceOption = "",
     reason: ReasonOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the run report as JSON.")] = False,
 ) -> int:
     """Send dead letters through the stages again.
 
-    For after an upgrade that understands more. Those that become rows are no longer listed; the others stay. No
-    letter is ever deleted.
+    For after an upgrade that understands more. Those for whose event the table then has a row are no longer listed;
+    the others stay. It may have had that row before: it is found by the id of the event, the bytes are not compared.
+    No letter is ever deleted. One whose bytes come again when its row is gone is listed again.
     """
     from shipper.cli.render import DEAD_LETTERS
     from shipper.cli.ship import ship

@@ -76,7 +76,8 @@ def print_report(report: RunReport, *, as_json: bool) -> None:
     unacknowledged = report.total("unacknowledged")
     print(f" + not acknowledged {unacknowledged:,} (run it again)" if unacknowledged else "")
     if report.command == DEAD_LETTERS:
-        print(f"{report.resolved:,} became rows, {received - report.resolved:,} did not.")
+        letters = "dead letter" if received == 1 else "dead letters"
+        print(f"Of {received:,} {letters} the table has a row with the event's id for {report.resolved:,}.")
     elif report.lanes and not received and all(lane.status == "ok" for lane in report.lanes):
         if any(lane.lane is Lane.ARCHIVE for lane in report.lanes):
             print("The archive holds no events.")
