@@ -5,6 +5,9 @@ VENV ?= .venv
 UV ?= $(shell command -v uv 2>/dev/null)
 # Which Python; empty: the newest that is supported. Only looked at when the environment is made.
 PYTHON ?=
+# What goes into the environment besides the product.
+GROUP := dev
+EXTRA := embedded
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -14,7 +17,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test model torture check lint types cover format lock clean
+.PHONY: help demo test model torture bench measure check lint types cover format lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -31,6 +34,14 @@ model: $(READY) ## Search longer for a way to lose an event in the model, each t
 
 torture: $(READY) ## Ship under faults, N seeds (make torture N=200), and count what was lost or doubled
 	$(BIN)/python -m tests.faults.torture --runs $(or $(N),20) --seed $(or $(SEED),1)
+
+bench: ## Measure it beside its peers (for a try: make bench RUNS=1 SCALE=0.1 ONLY=replay; PROFILE=1: a flame graph)
+	@$(MAKE) --no-print-directory VENV=.cache/bench-venv GROUP=bench EXTRA= measure
+
+# In an environment without the embedded engine, and with the peers, which nothing else here needs.
+measure: $(READY)
+	@$(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(if $(SCALE),--scale $(SCALE)) \
+	  $(foreach part,$(subst $(comma), ,$(ONLY)),--only $(part)) $(if $(PROFILE),--profile)
 
 check: lint types cover ## Format, lint, types, and the tests with the floor under their coverage
 
@@ -62,7 +73,8 @@ $(READY): pyproject.toml uv.lock
 	@echo "Setting up $(VENV) with uv; the first time it takes a minute"
 	@$(BIN)/python -c '' 2>/dev/null || \
 	  '$(UV)' venv --quiet --clear --no-python-downloads --python '$(or $(PYTHON),>=3.11$(comma)<3.15)' $(VENV)
-	@UV_PROJECT_ENVIRONMENT=$(VENV) '$(UV)' sync --quiet --frozen --extra embedded --group dev
+	@UV_PROJECT_ENVIRONMENT=$(VENV) '$(UV)' sync --quiet --frozen --no-default-groups --group $(GROUP) \
+	  $(if $(EXTRA),--extra $(EXTRA))
 	@touch $@
 
 else
@@ -82,7 +94,8 @@ $(READY): pyproject.toml uv.lock .ci/pins
 	echo "hint:  name one: make PYTHON=/path/to/python3.13 …" >&2; exit 1
 	@$(BIN)/python -m pip install --quiet 'pip>=25.1'
 	@$(BIN)/python .ci/pins uv.lock > $(VENV)/constraints.txt
-	@$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[embedded]' --group dev
+	@$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt \
+	  --editable '.$(if $(EXTRA),[$(EXTRA)])' --group $(GROUP)
 	@touch $@
 
 endif

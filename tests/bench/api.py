@@ -76,7 +76,7 @@ class Pages:
             return 200, b'{"object":"list","data":[],"first_id":null,"last_id":null,"has_more":false}'
         last = max(low, high - query.limit)
         return 200, b'{"object":"list","data":[%b],"first_id":"%b","last_id":"%b","has_more":%b}' % (
-            lane.bytes[lane.ends[high] : lane.ends[last] - 1],
+            lane.bytes[lane.ends[high] : lane.ends[last] - 1],  # type: ignore[str-format]
             lane.ids[high - 1].encode(),
             lane.ids[last].encode(),
             b"true" if last > low else b"false",

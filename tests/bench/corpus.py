@@ -19,6 +19,8 @@ from shipper.model import Lane, iso
 from shipper.simulator.activity import DAY, ordinary_day
 from shipper.simulator.catalog import lanes
 from shipper.simulator.directory import Directory
+from shipper.simulator.events import Event as Simulated
+from shipper.simulator.organization import Organization
 from tests.bench.files import CACHE, made
 
 # A Friday noon.
@@ -86,16 +88,26 @@ def events(count: int) -> list[Event]:
     return [made[index * len(made) // count] for index in range(count)] if copies == 1 else sorted(made)[:count]
 
 
+def write_now(path: Path, now: int) -> None:
+    """Write the demo's organization as it is now: a few thousand events, the last of them minutes old."""
+    chosen = sorted(map(_event, Organization.build(1, now=now).events))
+    path.write_bytes(b"".join(event.raw + b"\n" for event in chosen))
+
+
+def _event(event: Simulated) -> Event:
+    return Event(event.effective_at, event.id, event.lane, _one_line(event.raw))
+
+
 def _originals(count: int) -> list[Event]:
     whole = directory()
-    first, last = NOW // DAY - DAYS + 1, NOW // DAY
+    first, last = NOW // DAY - DAYS, NOW // DAY + 1
     found: list[Event] = []
-    # A day is up to a tenth larger or smaller than asked for.
-    per_day = count / DAYS * 1.15
+    # A day is up to a tenth larger or smaller than asked for, and the first and the last are half.
+    per_day = count / DAYS * 1.15 + 5
     for day in range(first, last):
         for event in ordinary_day(whole, lanes(), 1, day, per_day):
             if NOW - DAYS * DAY <= event.effective_at < NOW:
-                found.append(Event(event.effective_at, event.id, event.lane, _one_line(event.raw)))
+                found.append(_event(event))  # noqa: PERF401 - two loops and a condition read better so
     found.sort()
     if len(found) < count:
         raise ValueError(f"expected {count} events at least, got {len(found)}")
@@ -111,7 +123,8 @@ def _copy(event: Event, number: int) -> Event:
     if not number:
         return event
     prefix, _, rest = event.id.partition("-")
-    name = f"{prefix}-{number}{rest[1:]}"
+    # One digit longer than any original.
+    name = f"{prefix}-{number}{rest}"
     return event._replace(id=name, raw=event.raw.replace(event.id.encode(), name.encode()))
 
 

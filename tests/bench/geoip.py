@@ -1,4 +1,4 @@
-"""Two GeoIP databases as large as those that people use, made once: 4 million networks with a city, 500,000 with an ASN.
+"""Two GeoIP databases as large as those that people use: 4 million networks with a city, 500,000 with an ASN.
 
 Written here and not with tests/mmdb.py, which would take a quarter of an hour: the networks are all of one size, so
 that the search tree is a full binary tree and every node's place in it is known beforehand.
@@ -82,7 +82,7 @@ class _Long(int):
     """An integer of 64 bits."""
 
 
-def _encoded(value: object) -> bytes:
+def _encoded(value: object) -> bytes:  # noqa: PLR0911 - one per type
     """The value in MaxMind's format, version 2."""
     match value:
         case str():

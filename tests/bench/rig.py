@@ -12,7 +12,6 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,27 +20,14 @@ from typing import Any, Self
 from tests.bench import corpus
 from tests.bench.contenders import SHIPPER, Contender, Place, Task, shipper_environment
 from tests.bench.files import CACHE, ROOT
-from tests.clickhouse_server import Server
+from tests.bench.results import Cost
+from tests.clickhouse_server import Server, free_port
 
 _MEASURE = [sys.executable, "-I", "-S", str(Path(__file__).parent / "measure.py")]
 
 
 class Void(Exception):  # noqa: N818 - says what becomes of the figure
     """A figure that does not count: the contender failed, or did not ship exactly the events."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one process cost: seconds, CPU seconds (user and system, its children's too), bytes of memory at most.
-
-    `asked` are the moments at which it asked the API for a page.
-    """
-
-    wall: float
-    cpu: float
-    rss: int
-    asked: Sequence[float] = ()
-    output: str = field(default="", repr=False)
 
 
 class Api:
@@ -89,6 +75,7 @@ class Rig:
         self._stack = ExitStack()
         self._apis: dict[Path, Api] = {}
         self._truths: dict[Path, tuple[int, ...]] = {}
+        self.native_port = free_port()
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +91,9 @@ class Rig:
         CACHE.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(dir=CACHE, prefix="server-"))
         self._stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        return self._stack.enter_context(Server(directory)).url
+        server = self._stack.enter_context(Server(directory, "--tcp_port", str(self.native_port)))
+        urllib.request.urlopen(server.url, data=b"SYSTEM START LISTEN TCP", timeout=60).close()  # noqa: S310
+        return server.url
 
     def api(self, archive: Path) -> Api:
         """The API that serves these events."""
@@ -139,7 +128,7 @@ class Rig:
         api = self.api(archive)
         truth = self._truth(archive)
         with self.database() as database:
-            place = Place(api.base_url, archive, self.clickhouse, database)
+            place = Place(api.base_url, archive, self.clickhouse, self.native_port, database)
             if contender.schema:
                 self.apply_schema(task, place)
             api.set_latency(task.latency)

@@ -71,8 +71,18 @@ def from_api() -> Any:
     return rest_api_source(config)
 
 
-@dlt.resource(table_name="events", write_disposition="append", max_table_nesting=0, columns=COLUMNS)
-def from_archive(path: str) -> Iterator[list[dict[str, Any]]]:
+def from_archive(path: str) -> Any:
+    return dlt.resource(
+        pages(path),
+        name="archive",
+        table_name="events",
+        write_disposition="append",
+        max_table_nesting=0,
+        columns=COLUMNS,
+    )
+
+
+def pages(path: str) -> Iterator[list[dict[str, Any]]]:
     with Path(path).open("rb") as lines:
         page = []
         for line in lines:
@@ -87,7 +97,7 @@ def main(kind: str, path: str) -> None:
     credentials = {
         "host": os.environ["CLICKHOUSE_HOST"],
         "http_port": int(os.environ["CLICKHOUSE_PORT"]),
-        "port": int(os.environ["CLICKHOUSE_PORT"]),
+        "port": int(os.environ["CLICKHOUSE_NATIVE_PORT"]),
         "username": "default",
         "password": "",
         "database": os.environ["CLICKHOUSE_DATABASE"],
