@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from shipper.load.clickhouse import Database
 from shipper.load.tables import DEAD_LETTERS, RESOLVED, insert_token
-from shipper.model import DeadLetter, Lane, Row, RunID, Source, SourceID, WorkspaceID
+from shipper.model import DeadLetter, Lane, RunID, Source, SourceID, WorkspaceID
 
 UNWRITABLE = "unwritable"
 
@@ -69,10 +69,10 @@ class Filter:
     """Also those that are resolved."""
 
 
-def unwritable(row: Row, lane: Lane) -> Letter:
+def unwritable(event_id: str, received_at: int, raw: bytes, lane: Lane) -> Letter:
     """The letter for a row that does not fit its columns."""
-    detail = f"a value of event {row.eventID!r} does not fit its column"
-    return Letter(lane, _digest(row.rawLog), row.receivedAt, UNWRITABLE, _text(detail), row.rawLog)
+    detail = f"a value of event {event_id!r} does not fit its column"
+    return Letter(lane, _digest(raw), received_at, UNWRITABLE, _text(detail), raw)
 
 
 async def insert_letters(database: Database, run_id: RunID, letters: Sequence[tuple[Source, Letter]]) -> list[bool]:

@@ -10,6 +10,7 @@ import pytest
 
 from shipper.errors import DatabaseError, DatabaseUnavailable
 from shipper.load import dead_letters, runs, schema, server
+from shipper.load.batches import batches
 from shipper.load.clickhouse import Database, connect
 from shipper.load.dead_letters import Filter, Letter
 from shipper.load.ledger import Ledger
@@ -19,7 +20,7 @@ from shipper.model import Lane, RunID, Source, SourceID, Window, WorkspaceID, co
 from shipper.telemetry import RunReport, Status
 from tests.clickhouse_server import running_server, skip_where_there_is_no_way
 from tests.conftest import database_settings
-from tests.load.rows import NOON, SOURCE, counted, dead_letter, delivery, row, rows, writer
+from tests.load.rows import NOON, SOURCE, counted, dead_letter, delivery, give, row, rows, writer
 
 HOSTILE: dict[str, dict[str, str]] = {
     "nulls": {"join_use_nulls": "1"},
@@ -135,9 +136,9 @@ async def fill(database: Database) -> None:
         for number in range(3):
             window = delivery(Window(NOON + number * 100, NOON + number * 100 + (100 if number else 50)))
             letters = [dead_letter(b"a%d" % number), dead_letter(b"b%d" % number)]
-            await batch.add(window, rows(number * 4, number * 4 + 1, number * 4 + 2), letters)
-            await batch.drained(window, NOON + 4000)
-        await batch.add(delivery(source=other), [row(1, source=other)], [dead_letter(b"a0", source=other)])
+            give(batch, window, rows(number * 4, number * 4 + 1, number * 4 + 2), letters)
+            batch.drained(window, NOON + 4000)
+        give(batch, delivery(source=other), [row(1, source=other)], [dead_letter(b"a0", source=other)])
         await batch.flush()
     resolved = [Letter.of(dead_letter(raw)).id for raw in (b"a0", b"a1", b"b0")]
     await dead_letters.resolve(database, RunID("run-3"), SOURCE, resolved, NOON + 9000)
@@ -167,7 +168,7 @@ def questions(database: Database) -> dict[str, Callable[[], Awaitable[Any]]]:
         "bytes": lambda: dead_letters.read(database, SOURCE, [letter.id for _, letter in letters]),
         "known": lambda: dead_letters._known(database, letters),
         "resolved": lambda: dead_letters._resolved(database, letters),
-        "there": lambda: writer(database)._present(rows(*range(12))),
+        "there": lambda: writer(database)._present(batches(rows(*range(12)), [delivery()] * 12, [])[0]),
         "covered": lambda: ledger.covered(Lane.ORGANIZATION),
         "settled": lambda: ledger.covered(Lane.ORGANIZATION, settled_after=10),
         "drained": lambda: ledger.covered(Lane.ORGANIZATION, drained_since=NOON),
@@ -199,7 +200,7 @@ async def test_a_profile_changes_no_answer(name: str, plain: Database, as_user: 
     database = await as_user(name)
     assert await everything(database) == expected
     batch, window = writer(database, "run-5"), delivery()
-    await batch.add(window, rows(*range(12)), [dead_letter(raw) for raw in (b"a0", b"a2", b"new")])
+    give(batch, window, rows(*range(12)), [dead_letter(raw) for raw in (b"a0", b"a2", b"new")])
     await batch.flush()
     assert counted(window) == (3, 10, 2)
     assert await dead_letters.count(database, Filter(source_id="s")) == 6
