@@ -381,6 +381,21 @@ async def test_a_poisonous_row_does_not_take_the_batch_down(database: Database) 
     ]
 
 
+async def test_many_poisonous_rows_side_by_side_take_no_other_row_with_them(database: Database) -> None:
+    """200 of 1,000: narrowing them down meets parts of the batch with nothing else in them. They are the dead letters,
+    and the others are rows.
+    """
+    poisonous = range(500, 700)
+    batch, window = writer(database, rows=2000), delivery(HOUR)
+    given = [row(number, srcASNumber=2**40) if number in poisonous else row(number) for number in range(1000)]
+    give(batch, window, given, [])
+    batch.drained(window, NOON)
+    await batch.flush()
+    assert (counted(window), await covered(database)) == ((800, 0, 200), [HOUR])
+    assert await ids(database) == [str(number) for number in range(1000) if number not in poisonous]
+    assert {raw for raw, *_ in await letters(database)} == {f'{{"id":"{number}"}}' for number in poisonous}
+
+
 async def test_when_nothing_can_be_written_the_rows_are_not_to_blame(database: Database) -> None:
     """A fault that hits every row of a large batch is an error; nothing becomes a dead letter, nothing is covered."""
     batch, window = writer(database), delivery(HOUR)
