@@ -1,4 +1,4 @@
-"""The README against the product: every command's help, every setting, every exit code.
+"""The README against the product: every command's help, every setting, every exit code, every metric.
 
 `REGENERATE_README=1 pytest tests/test_readme.py` rewrites the generated parts; read the difference.
 """
@@ -19,6 +19,7 @@ from shipper.cli.app import build
 from shipper.config import ListSettings, Settings, SourceSettings
 from shipper.durations import format_duration
 from shipper.errors import ExitCode
+from shipper.metrics import METRICS
 from shipper.settings_file import environment_name
 
 README = Path(__file__).parent.parent / "README.md"
@@ -89,7 +90,15 @@ def exit_codes() -> str:
     return "\n".join(["| code | meaning |", "|---|---|", *rows])
 
 
-GENERATED = {"commands": helps, "settings": settings, "exit codes": exit_codes}
+def metrics() -> str:
+    rows = [
+        f"| `{metric.name}` | {metric.kind.__name__.lower()} | {', '.join(metric.labels)} | {metric.help} |"
+        for metric in METRICS
+    ]
+    return "\n".join(["| metric | type | labels | |", "|---|---|---|---|", *rows])
+
+
+GENERATED = {"commands": helps, "settings": settings, "exit codes": exit_codes, "metrics": metrics}
 
 
 @pytest.mark.parametrize("part", GENERATED)
@@ -134,3 +143,9 @@ def test_every_environment_name_in_the_readme_is_a_setting() -> None:
     known = {environment_name(name) for name in Settings.model_fields} | {"SHIPPER_CONFIG"}
     for name in re.findall(r"\b(?:SHIPPER|OPENAI)_[A-Z_]+\b", README.read_text()):
         assert name in known or name.startswith("SHIPPER_TEST_"), name
+
+
+def test_every_metric_in_the_readme_is_one() -> None:
+    """Those of the alerts, too."""
+    named = set(re.findall(r"openai_audit_shipper_\w+", README.read_text()))
+    assert named == {metric.name for metric in METRICS}
