@@ -8,8 +8,8 @@ from shipper.errors import DatabaseUnavailable
 from shipper.load.clickhouse import Database
 from shipper.load.dead_letters import Filter, Letter, count, entries, insert_letters, open_by_lane, resolve
 from shipper.load.tables import DEAD_LETTERS, RESOLVED
-from shipper.model import Lane, RunID, Source, SourceID, WorkspaceID
-from tests.load.rows import NOON, SOURCE, Failing, dead_letter
+from shipper.model import Lane, RunID, Source
+from tests.load.rows import NOON, OTHER, SOURCE, Failing, dead_letter
 
 LETTER = Letter.of(dead_letter(b"x"))
 HOUR = 3600
@@ -83,11 +83,10 @@ async def test_a_letter_deleted_by_hand_comes_back_open(database: Database) -> N
 
 async def test_a_letter_of_another_source_is_another_letter(database: Database) -> None:
     """Resolved in one source, open in the other; each comes again for itself."""
-    other = Source(WorkspaceID("w"), SourceID("other"))
-    both = [(SOURCE, LETTER), (other, LETTER), (other, LETTER)]
+    both = [(SOURCE, LETTER), (OTHER, LETTER), (OTHER, LETTER)]
     assert await insert(database, "ship-1", *both) == [True, True, False]
     await resolve(database, RunID("replay"), SOURCE, [LETTER.id], NOON)
-    assert (await open_by_lane(database, SOURCE), await open_by_lane(database, other)) == ({}, {Lane.ORGANIZATION: 1})
+    assert (await open_by_lane(database, SOURCE), await open_by_lane(database, OTHER)) == ({}, {Lane.ORGANIZATION: 1})
     assert await insert(database, "ship-2", *both) == [True, False, False]
     assert await count(database, Filter()) == 2
 

@@ -20,7 +20,7 @@ from shipper.model import Lane, RunID, Source, SourceID, Window, WorkspaceID, co
 from shipper.telemetry import RunReport, Status
 from tests.clickhouse_server import running_server, skip_where_there_is_no_way
 from tests.conftest import database_settings
-from tests.load.rows import NOON, SOURCE, counted, dead_letter, delivery, give, row, rows, writer
+from tests.load.rows import NOON, OTHER, SOURCE, counted, dead_letter, delivery, give, row, rows, writer
 
 HOSTILE: dict[str, dict[str, str]] = {
     "nulls": {"join_use_nulls": "1"},
@@ -130,7 +130,6 @@ async def fill(database: Database) -> None:
     """Rows and letters of two sources, twice over and not merged; letters open, resolved and open again; a ledger."""
     for table in ("logs", "dead_letters", "dead_letters_resolved"):
         await database.command(f"SYSTEM STOP MERGES openai_audit_{table}")
-    other = Source(WorkspaceID("w"), SourceID("other"))
     for run in ("run-1", "run-2"):
         batch = writer(database, run, force=True)
         for number in range(3):
@@ -138,7 +137,9 @@ async def fill(database: Database) -> None:
             letters = [dead_letter(b"a%d" % number), dead_letter(b"b%d" % number)]
             give(batch, window, rows(number * 4, number * 4 + 1, number * 4 + 2), letters)
             batch.drained(window, NOON + 4000)
-        give(batch, delivery(source=other), [row(1, source=other)], [dead_letter(b"a0", source=other)])
+        await batch.flush()
+        batch = writer(database, run, force=True)
+        give(batch, delivery(source=OTHER), [row(1, source=OTHER)], [dead_letter(b"a0", source=OTHER)])
         await batch.flush()
     resolved = [Letter.of(dead_letter(raw)).id for raw in (b"a0", b"a1", b"b0")]
     await dead_letters.resolve(database, RunID("run-3"), SOURCE, resolved, NOON + 9000)
