@@ -1,14 +1,31 @@
-"""Who acted: a user in a session, or an API key that belongs to a user or a service account."""
+"""Who acted, and from where: a user in a session, or an API key that belongs to a user or a service account."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
+import orjson
 
 from shipper.normalize.fields import Object, is_email, table, text
+from shipper.normalize.places import NOWHERE, Place, place_of
+
+# Actors up to this size are remembered, so many of them: a session's events all have the same.
+_REMEMBERED_SIZE = 4096
+_REMEMBERED = 4096
+
+_SESSION_TAGS = (
+    ("user_agent", "userAgent", "actor.session.user_agent"),
+    ("ja3", "ja3", "actor.session.ja3"),
+    ("ja4", "ja4", "actor.session.ja4"),
+)
 
 
 class Actor(msgspec.Struct, frozen=True, gc=False):
-    """The actor's columns. `identity` is the column `actor`; `session` is what else is to be read from a session."""
+    """The actor's columns, of which `identity` is the column `actor`; its tags; and what could not be read.
+
+    Many rows share one: what it holds is to be read, not changed.
+    """
 
     type: str
     ip: str
@@ -18,11 +35,16 @@ class Actor(msgspec.Struct, frozen=True, gc=False):
     api_key_type: str
     service_account_id: str
     identity: dict[str, str]
-    session: Object
+    place: Place
+    tags: dict[str, str]
+    wrong: tuple[str, ...]
+    invalid: tuple[str, ...]
 
 
-def actor_of(document: Object, wrong: list[str], invalid: list[str]) -> Actor:
+def actor_of(document: Object) -> Actor:
     """The actor, empty when the event names none. Which keys are there decides, not what `actor.type` says."""
+    wrong: list[str] = []
+    invalid: list[str] = []
     actor = table(document, "actor", "actor", wrong)
     session = table(actor, "session", "actor.session", wrong)
     key = table(actor, "api_key", "actor.api_key", wrong)
@@ -46,17 +68,29 @@ def actor_of(document: Object, wrong: list[str], invalid: list[str]) -> Actor:
     email = user_email if is_email(user_email) else ""
     if user_email and not email:
         invalid.append(email_path)
+    kind = text(actor, "type", "actor.type", wrong)
+    ip = text(session, "ip_address", "actor.session.ip_address", wrong)
+    place = place_of(ip, session) if session else NOWHERE
+    wrong += place.wrong
+    tags = dict(place.tags)
+    for name, tag, path in _SESSION_TAGS:
+        if value := text(session, name, path, wrong):
+            tags[tag] = value
     return Actor(
-        text(actor, "type", "actor.type", wrong),
-        text(session, "ip_address", "actor.session.ip_address", wrong),
-        user_id,
-        user_email,
-        key_id,
-        key_type,
-        service_account_id,
+        *(kind, ip, user_id, user_email, key_id, key_type, service_account_id),
         _identity(user_id, email, service_account_id, acts_as_service_account=key_type == "service_account"),
-        session,
+        *(place, tags, tuple(wrong), (*invalid, *place.invalid)),
     )
+
+
+def actor_in(raw: bytes) -> Actor:
+    """The actor in these bytes, the value of an event's `actor`. Raises ValueError when they are not plain JSON."""
+    return _remembered(raw) if len(raw) <= _REMEMBERED_SIZE else actor_of({"actor": orjson.loads(raw)})
+
+
+@lru_cache(_REMEMBERED)
+def _remembered(raw: bytes) -> Actor:
+    return actor_of({"actor": orjson.loads(raw)})
 
 
 def _identity(user_id: str, email: str, service_account_id: str, *, acts_as_service_account: bool) -> dict[str, str]:

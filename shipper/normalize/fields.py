@@ -31,7 +31,11 @@ def text(holder: Object, key: str, path: str, wrong: list[str]) -> str:
 
 def table(holder: Object, key: str, path: str, wrong: list[str]) -> Object:
     """The object under `key`, to read from only. Null is as good as absent; anything else is noted in `wrong`."""
-    value = holder.get(key)
+    return as_table(holder.get(key), path, wrong)
+
+
+def as_table(value: object, path: str, wrong: list[str]) -> Object:
+    """The value when it is an object, as `table` has it."""
     if type(value) is dict:
         return value
     if value is not None:

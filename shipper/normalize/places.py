@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import msgspec
-import orjson
 
 from shipper.normalize.countries import alpha2
 from shipper.normalize.fields import Object, as_number, canonical_ip, degrees, table, text
@@ -14,7 +11,7 @@ _DETAILS = "actor.session.ip_address_details"
 _TEXTS = ("country", "city", "region", "region_code")
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """The src* columns an event fills by itself, the tags that go with them, and what could not be read."""
 
     ip: str = ""
@@ -31,25 +28,10 @@ class Place(msgspec.Struct, frozen=True):
 NOWHERE = Place()
 
 
-def place_of(address: str, session: Object, wrong: list[str], *, remember: bool) -> Place:
-    """The session's place. `remember` keeps the answer for the next session like it: not for events of any size."""
-    details = table(session, "ip_address_details", _DETAILS, wrong)
-    if remember:
-        try:
-            return _remembered_place(address, orjson.dumps(details))
-        except TypeError:  # nested deeper than orjson writes
-            pass
-    return _place(address, details)
-
-
-@lru_cache(maxsize=8192)
-def _remembered_place(address: str, details: bytes) -> Place:
-    # The details as bytes have a hash, and tell 1 from 1.0 and true.
-    return _place(address, orjson.loads(details))
-
-
-def _place(address: str, details: Object) -> Place:
+def place_of(address: str, session: Object) -> Place:
+    """The session's place."""
     wrong: list[str] = []
+    details = table(session, "ip_address_details", _DETAILS, wrong)
     invalid: list[str] = []
     country, city, region, region_code = (text(details, key, f"{_DETAILS}.{key}", wrong) for key in _TEXTS)
     code = alpha2(country)

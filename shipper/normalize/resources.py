@@ -5,21 +5,58 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+import msgspec
 import orjson
 
 from shipper.normalize.catalog import Path, ResourceReader
-from shipper.normalize.fields import Object, text
+from shipper.normalize.fields import Object, table, text
 
 # An event may be megabytes, and rawLog has all of it. What is listed beside it stays small.
 MAX_RESOURCES = 1000
 MAX_TEXT = 512
 
+# Projects in so many bytes are remembered: many events name the same few.
+_REMEMBERED_SIZE = 2048
+_REMEMBERED = 4096
+
 # A resource's type and id, and what else is known of it.
 Found = dict[tuple[str, str], dict[str, str]]
 
 
+class Project(msgspec.Struct, frozen=True, gc=False):
+    """The project's columns, the text of the resource that it is, and what could not be read."""
+
+    id: str
+    name: str
+    resource: str
+    wrong: tuple[str, ...]
+
+
+def project_of(document: Object) -> Project:
+    """The project, empty when the event names none."""
+    wrong: list[str] = []
+    project = table(document, "project", "project", wrong)
+    identity = text(project, "id", "project.id", wrong)
+    name = text(project, "name", "project.name", wrong)
+    named = {"name": name} if name else {}
+    resource = ""
+    if identity and len(identity) <= MAX_TEXT and len(name) <= MAX_TEXT:
+        resource = orjson.dumps({"type": "project", "id": identity, **named}).decode()
+    return Project(identity, name, resource, tuple(wrong))
+
+
+def project_in(raw: bytes) -> Project:
+    """The project in these bytes, the value of an event's `project`. Raises ValueError when they are not plain JSON."""
+    return _remembered(raw) if len(raw) <= _REMEMBERED_SIZE else project_of({"project": orjson.loads(raw)})
+
+
+@lru_cache(_REMEMBERED)
+def _remembered(raw: bytes) -> Project:
+    return project_of({"project": orjson.loads(raw)})
+
+
 def resources_of(
-    payload: Object, readers: tuple[ResourceReader, ...], project: tuple[str, str], wrong: list[str]
+    payload: Object, readers: tuple[ResourceReader, ...], project: Project, wrong: list[str]
 ) -> tuple[list[str], bool]:
     """The resources in the catalog's order, the project last unless it is one of them, none twice.
 
@@ -41,22 +78,13 @@ def resources_of(
                     _read(holder, reader.name, wrong),
                     _read(holder, reader.email, wrong),
                 )
-    identity, name = project
-    alone = bool(identity) and ("project", identity) not in found and len(found) < MAX_RESOURCES
-    alone = alone and len(identity) <= MAX_TEXT and len(name) <= MAX_TEXT
+    alone = bool(project.resource) and ("project", project.id) not in found and len(found) < MAX_RESOURCES
     if not alone:
-        cut |= _add(found, "project", identity, name)
+        cut |= _add(found, "project", project.id, project.name)
     texts = [orjson.dumps(resource).decode() for resource in found.values()]
     if alone:
-        texts.append(_project(identity, name))
+        texts.append(project.resource)
     return texts, cut
-
-
-@lru_cache(maxsize=4096)
-def _project(identity: str, name: str) -> str:
-    # Many events name the same few projects.
-    named = {"name": name} if name else {}
-    return orjson.dumps({"type": "project", "id": identity, **named}).decode()
 
 
 def _items(payload: Object, items: str, wrong: list[str]) -> Iterator[Object]:

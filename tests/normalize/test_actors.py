@@ -98,10 +98,10 @@ def test_every_wrong_type_is_named(make: Make) -> None:
         "actor.type",
         "actor.session.ip_address",
         "actor.session.ip_address_details",
-        "project",
         "actor.session.user_agent",
         "actor.session.ja3",
         "actor.session.ja4",
+        "project",
         "source",
     ]
     assert row.actor == {}
