@@ -85,11 +85,12 @@ class DeadLetter(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Row(msgspec.Struct):
+class Row(msgspec.Struct, gc=False):
     """One row of `openai_audit_logs`: 46 fields, named and ordered as the table's columns.
 
     Times are Unix seconds. `rawLog` stays bytes: the driver writes bytes to a String column unchanged. An enrichment is
-    (data, name, provider, type, value). The schema's SQL is the truth; a test compares it with this class.
+    (data, name, provider, type, value). `actor` may be shared with other rows: it is to be read, not changed. The
+    schema's SQL is the truth; a test compares it with this class.
     """
 
     workspaceID: str
