@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -47,9 +48,8 @@ def samples(text: str | bytes) -> Samples:
 
 def report(**values: Any) -> RunReport:
     lane = LaneReport(SOURCE, Lane.ORGANIZATION, 10, 5, 2, 1, 3, 4, 6, 5, 5, NOW - 60, 1.5, "stopped", "x")
-    return RunReport(
-        RunID("r"), "run", **{"started": NOW - 8.0, "lanes": [lane], "lookups": Lookups(9, 5, 1), **values}
-    )
+    given = {"run_id": RunID("r"), "command": "run", "started": NOW - 8.0, "lanes": [lane], "lookups": Lookups(9, 5, 1)}
+    return RunReport(**{**given, **values})
 
 
 LAST_RUN: Samples = {
@@ -242,12 +242,15 @@ async def test_a_run_is_measured_with_what_earlier_runs_have_seen(
 ) -> None:
     """The newest event is out of the run log, where this run met none."""
     settings = database_settings(embedded_url, source_id="s", workspace="w")
+    quiet = [LaneReport(SOURCE, lane) for lane in (Lane.ORGANIZATION, Lane.TENANT)]
     await runs.record(embedded, report(finished=float(NOW)))
+    await runs.record(embedded, report(run_id=RunID("later"), started=float(NOW), finished=NOW + 1.0, lanes=quiet))
     metrics = metrics_of(file=tmp_path / "m.prom")
     async with metrics.measured(opened(run_of(embedded, settings))):
         pass
     found = samples((tmp_path / "m.prom").read_text())
-    assert found[("newest_event_timestamp_seconds", LABELS)] == NOW - 60
+    newest = {key: value for key, value in found.items() if key[0] == "newest_event_timestamp_seconds"}
+    assert newest == {("newest_event_timestamp_seconds", LABELS): NOW - 60}
     assert found[("last_run_exit_code", ())] == 0
 
 
@@ -332,11 +335,29 @@ async def test_metrics_are_served_in_the_format_that_is_asked_for() -> None:
             assert sent.status == 405
 
 
+def _without_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return False
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(_without_ipv6(), reason="this machine has no IPv6")
 async def test_an_ipv6_address_is_listened_on() -> None:
     async with metrics_of().shown(Enricher(()), "[::1]:0") as url, aiohttp.ClientSession() as session:
         assert url is not None
         async with session.get(url) as response:
             assert response.status == 200
+
+
+async def test_without_an_address_nothing_is_served() -> None:
+    """A watch that only writes the file still counts the files refused before its first pass."""
+    metrics, enricher = metrics_of(counting=True), Refusing(())
+    enricher.count = 1
+    async with metrics.shown(enricher, None) as url:
+        assert url is None
+    assert samples(metrics.text()[0])[("enrichment_files_refused_total", ())] == 1
 
 
 async def test_a_port_that_is_taken_is_a_configuration_error() -> None:
