@@ -36,7 +36,7 @@ torture: $(READY) ## Ship under faults, N seeds (make torture N=200), and count 
 	$(BIN)/python -m tests.faults.torture --runs $(or $(N),20) --seed $(or $(SEED),1)
 
 bench: ## Measure it beside its peers (for a try: make bench RUNS=1 SCALE=0.1 ONLY=replay; PROFILE=1: a flame graph)
-	@$(MAKE) --no-print-directory VENV=.cache/bench-venv GROUP=bench EXTRA= measure
+	@UV_COMPILE_BYTECODE=1 $(MAKE) --no-print-directory VENV=.cache/bench-venv GROUP=bench EXTRA= measure
 
 # In an environment without the embedded engine, and with the peers, which nothing else here needs.
 measure: $(READY)

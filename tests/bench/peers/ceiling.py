@@ -37,6 +37,8 @@ def main(_kind: str, path: str) -> None:
         host=os.environ["CLICKHOUSE_HOST"],
         port=int(os.environ["CLICKHOUSE_PORT"]),
         database=os.environ["CLICKHOUSE_DATABASE"],
+        # The batches are large: the server need not wait for more before it writes.
+        settings={"async_insert": 0},
     )
     context = client.create_insert_context(
         LOGS.name, column_names=LOGS.columns, column_type_names=LOGS.types, column_oriented=True

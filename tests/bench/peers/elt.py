@@ -55,7 +55,9 @@ def clickhouse() -> http.client.HTTPConnection:
 
 def execute(connection: http.client.HTTPConnection, sql: str, body: object = b"", headers: object = ()) -> None:
     database = os.environ["CLICKHOUSE_DATABASE"]
-    connection.request("POST", f"/?database={database}&query={quote(sql)}", body, dict(headers))  # type: ignore[arg-type,call-overload]
+    # The batches are large: the server need not wait for more before it writes.
+    target = f"/?database={database}&async_insert=0&query={quote(sql)}"
+    connection.request("POST", target, body, dict(headers))  # type: ignore[arg-type,call-overload]
     answer = connection.getresponse()
     said = answer.read()
     if answer.status != 200:

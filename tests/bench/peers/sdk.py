@@ -68,6 +68,8 @@ def main(kind: str, path: str) -> None:
         host=os.environ["CLICKHOUSE_HOST"],
         port=int(os.environ["CLICKHOUSE_PORT"]),
         database=os.environ["CLICKHOUSE_DATABASE"],
+        # The batches are large: the server need not wait for more before it writes.
+        settings={"async_insert": 0},
     )
     events: Iterable[dict[str, Any]] = from_api() if kind == "backfill" else from_archive(Path(path))
     rows = map(row, events)
