@@ -44,7 +44,7 @@ async def last_status(database: Database, source: Source, lane: Lane) -> str:
 
 
 async def newest(database: Database, source: Source) -> dict[Lane, int]:
-    """The newest eventTime that any recorded run has received, Unix seconds, by lane; none for a lane without events."""
+    """Newest eventTime that any recorded run has received, Unix seconds, by lane; none for a lane without events."""
     rows = await database.query(
         "SELECT lane, toUnixTimestamp(max(newest)) AS at FROM openai_audit_runs"
         " WHERE workspaceID = {workspace:String} AND sourceID = {source:String} GROUP BY lane HAVING at > 0",
