@@ -206,3 +206,22 @@ async def test_a_directory_that_the_engine_cannot_read_is_an_error_with_a_hint(t
     with pytest.raises(DatabaseError) as caught:
         await connect(database_settings(url))
     assert "does not start on what is in this directory" in caught.value.hint
+
+
+async def test_an_answer_that_broke_off_is_no_part_of_the_next(embedded_url: str) -> None:
+    """The engine keeps what a failed SELECT had found; the next question gets its own answer all the same."""
+    database = await connect(database_settings(embedded_url))
+    breaks_off = (
+        "SELECT toString(number), throwIf(number = 5) FROM numbers(10) SETTINGS max_block_size = 1, max_threads = 1"
+    )
+    for _ in range(20):
+        with pytest.raises(DatabaseError):
+            await database.query(breaks_off)
+        assert await database.query("SELECT 'fresh'") == [("fresh",)]
+        with pytest.raises(DatabaseError):
+            await database.present(breaks_off, None, {"1"})
+        assert await database.present("SELECT 'fresh'", None, {"fresh", "1"}) == {"fresh"}
+        with pytest.raises(DatabaseError):
+            await database.query_table(breaks_off)
+        assert (await database.query_table("SELECT 'fresh'"))[1] == [("fresh",)]
+    await database.close()

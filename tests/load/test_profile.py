@@ -207,8 +207,6 @@ async def test_a_profile_changes_no_answer(name: str, plain: Database, as_user: 
     assert await dead_letters.count(database, Filter(source_id="s")) == 6
 
 
-# Of the server alone: an embedded engine whose answer broke off may mix its rest into a later one.
-@pytest.mark.parametrize("kind", ["server"], indirect=True)
 @pytest.mark.parametrize("name", SHORT)
 async def test_a_part_of_an_answer_is_an_error(name: str, plain: Database, as_user: Changed) -> None:
     """A profile that says to stop quietly at a limit: each question gets the whole answer or the error of the limit."""
