@@ -22,6 +22,7 @@ from shipper.model import DeadLetter, Row, RunID
 
 # The search for ids that are already there reads at most this many stretches of time, cut at the longest gaps.
 _RANGES = 16
+_HOUR = 3600
 # More rows than this, and none of them writable: that is not the rows' fault.
 _ALL_POISONOUS = 100
 
@@ -233,11 +234,11 @@ def _split(event_ids: Sequence[str], there: AbstractSet[str]) -> tuple[Sequence[
 
 
 def _ranges(times: Iterable[int]) -> list[tuple[int, int]]:
-    """Closed ranges that cover all times, split at the longest gaps, so that little else is read."""
-    moments = sorted(set(times))
-    longest = sorted(pairwise(moments), key=lambda pair: pair[1] - pair[0], reverse=True)[: _RANGES - 1]
-    # An hour is where a second range begins to cost less than the rows between.
-    cuts = sorted(pair for pair in longest if pair[1] - pair[0] > 3600)
-    starts = [moments[0], *(after for _, after in cuts)]
-    ends = [*(before for before, _ in cuts), moments[-1]]
-    return list(zip(starts, ends, strict=True))
+    """Closed ranges of whole hours that cover all times, split at the longest gaps, so that little else is read."""
+    hours = sorted({time // _HOUR for time in times})
+    gaps = [pair for pair in pairwise(hours) if pair[1] - pair[0] > 1]
+    longest = sorted(gaps, key=lambda pair: pair[1] - pair[0], reverse=True)[: _RANGES - 1]
+    cuts = sorted(longest)
+    starts = [hours[0], *(after for _, after in cuts)]
+    ends = [*(before for before, _ in cuts), hours[-1]]
+    return [(start * _HOUR, end * _HOUR + _HOUR - 1) for start, end in zip(starts, ends, strict=True)]

@@ -11,8 +11,8 @@ from shipper.normalize.fields import Object, is_email, table, text
 from shipper.normalize.places import NOWHERE, Place, place_of
 
 # Actors up to this size are remembered, so many of them: a session's events all have the same.
-_REMEMBERED_SIZE = 4096
-_REMEMBERED = 4096
+_REMEMBERED_SIZE = 1024
+_REMEMBERED = 16_384
 
 _SESSION_TAGS = (
     ("user_agent", "userAgent", "actor.session.user_agent"),

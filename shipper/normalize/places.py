@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
+import orjson
 
 from shipper.normalize.countries import alpha2
 from shipper.normalize.fields import Object, as_number, canonical_ip, degrees, table, text
 
 _DETAILS = "actor.session.ip_address_details"
+
+# Places in so many bytes are remembered, so many of them: many people work at one.
+_REMEMBERED_SIZE = 512
+_REMEMBERED = 8192
+
 _TEXTS = ("country", "city", "region", "region_code")
 
 
@@ -32,6 +40,20 @@ def place_of(address: str, session: Object) -> Place:
     """The session's place."""
     wrong: list[str] = []
     details = table(session, "ip_address_details", _DETAILS, wrong)
+    try:
+        key = orjson.dumps(details)
+    except TypeError:  # nested deeper than orjson writes
+        return _place(address, details, wrong)
+    return _remembered(address, key, tuple(wrong)) if len(key) <= _REMEMBERED_SIZE else _place(address, details, wrong)
+
+
+@lru_cache(_REMEMBERED)
+def _remembered(address: str, details: bytes, wrong: tuple[str, ...]) -> Place:
+    # The details as bytes have a hash, and tell 1 from 1.0 and true.
+    return _place(address, orjson.loads(details), list(wrong))
+
+
+def _place(address: str, details: Object, wrong: list[str]) -> Place:
     invalid: list[str] = []
     country, city, region, region_code = (text(details, key, f"{_DETAILS}.{key}", wrong) for key in _TEXTS)
     code = alpha2(country)

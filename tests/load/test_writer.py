@@ -456,7 +456,7 @@ async def test_the_search_reads_along_the_sort_key(database: Database) -> None:
     give(batch, delivery(), [row(1, time=NOON), row(2, time=NOON + 60), row(3, time=NOON + 86400)], [])
     await batch.flush()
     [sql] = spy.asked
-    first, second = f"{NOON} AND {NOON + 60}", f"{NOON + 86400} AND {NOON + 86400}"
+    first, second = f"{NOON} AND {NOON + 3599}", f"{NOON + 86400} AND {NOON + 86400 + 3599}"
     assert sql.endswith(f"(eventTime BETWEEN {first} OR eventTime BETWEEN {second})")
     plan = await database.query(
         "EXPLAIN indexes = 1 " + sql.replace("{workspace:String}", "'w'").replace("{source:String}", "'s'")
@@ -465,11 +465,12 @@ async def test_the_search_reads_along_the_sort_key(database: Database) -> None:
 
 
 def test_ranges_cover_all_times_in_few_pieces() -> None:
-    """At most 16, cut at the longest gaps over an hour; every time is in one of them."""
-    assert _ranges([5, 5, 3]) == [(3, 5)]
-    assert _ranges([0, 3600, 7201]) == [(0, 3600), (7201, 7201)]
+    """At most 16 of whole hours, cut at the longest gaps; every time is in one of them."""
+    assert _ranges([5, 5, 3]) == [(0, 3599)]
+    assert _ranges([0, 3600, 7201]) == [(0, 10799)]
+    assert _ranges([0, 7200]) == [(0, 3599), (7200, 10799)]
     times = [n * n * 4000 for n in range(100)]
     found = _ranges(times)
     assert len(found) == 16
     assert all(any(first <= time <= last for first, last in found) for time in times)
-    assert found[-1] == (times[-1], times[-1])
+    assert found[-1] == (times[-1] // 3600 * 3600, times[-1] // 3600 * 3600 + 3599)
