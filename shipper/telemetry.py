@@ -111,17 +111,25 @@ class RunReport:
     def check(self) -> None:
         """Raise AccountingError unless every lane that came to its end accounts for every event it received.
 
-        A lane that failed or was stopped may owe events, and says how many. None may claim more than it received.
+        A lane that failed or was stopped may owe events, and says how many. None may claim more than it received. The
+        lanes that break this have failed, whatever they were before.
         """
+        breaches = []
         for report in self.lanes:
             ended = report.status in {"ok", "refused"}
             if report.unacknowledged < 0 or (ended and not report.balanced):
-                raise AccountingError(
+                report.status = "failed"
+                report.error = (
                     f"{report.source.source_id}/{report.lane}: received {report.received} events, accounted for "
                     f"{report.accounted} (inserted {report.inserted}, already there {report.already_there}, "
-                    f"dead-lettered {report.dead_lettered})",
-                    hint="This is a bug. Please report it, and read the time again with `shipper backfill --resweep`.",
+                    f"dead-lettered {report.dead_lettered})"
                 )
+                breaches.append(report.error)
+        if breaches:
+            raise AccountingError(
+                "; ".join(breaches),
+                hint="This is a bug. Please report it, and read the time again with `shipper backfill --resweep`.",
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data: what `--json` prints and the log line carries."""

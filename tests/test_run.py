@@ -382,6 +382,8 @@ async def test_accounting_that_does_not_close_is_an_error(
     run = await run_once(database, ship_settings(database_url, simulator))
     assert [type(error) for error in run.errors] == [AccountingError]
     assert run.exit_code is ExitCode.SOFTWARE
+    assert await database.query("SELECT count() FROM openai_audit_coverage") == [(0,)]
+    assert await database.query("SELECT DISTINCT status FROM openai_audit_runs") == [("failed",)]
 
 
 async def test_open_run_refuses_a_schema_that_is_behind_when_migrating_is_off(

@@ -30,6 +30,15 @@ def test_a_lane_that_came_to_its_end_accounts_for_every_event(status: Status, in
     report(status, 10, 7, 2, 1).check()
 
 
+def test_a_lane_whose_accounting_breaks_has_failed() -> None:
+    """The run log says so, with the numbers; the other lanes stay what they were."""
+    both = report("ok", 10, 9)
+    both.lanes.append(LaneReport(SOURCE, Lane.TENANT, 1, 1))
+    with pytest.raises(AccountingError):
+        both.check()
+    assert [(lane.status, "received 10" in lane.error) for lane in both.lanes] == [("failed", True), ("ok", False)]
+
+
 @pytest.mark.parametrize("status", ["failed", "stopped"])
 def test_a_lane_that_did_not_may_owe_events_and_never_claims_more(status: Status) -> None:
     report(status, 10, 4, 2, 1).check()
