@@ -261,7 +261,7 @@ _USER = """
 </{name}>
 """
 _LOADER = (
-    "<query>GRANT SELECT, INSERT, CREATE TABLE ON audit.*</query>"
+    "<query>GRANT SELECT, INSERT, CREATE TABLE, CREATE VIEW ON audit.*</query>"
     "<query>GRANT TABLE ENGINE ON MergeTree</query><query>GRANT TABLE ENGINE ON ReplacingMergeTree</query>"
 )
 _USERS = f"""

@@ -24,7 +24,7 @@ _SETTINGS = re.compile(r" SETTINGS (.+)$")
 _SETTING = re.compile(r"(\w+) = ([^,]+)")
 
 _TABLES = """
-SELECT name, engine, engine_full, sorting_key, partition_key, comment
+SELECT name, engine, engine_full, sorting_key, partition_key, comment, as_select
 FROM system.tables WHERE database = {database:String} AND name LIKE {prefix:String}
 ORDER BY name
 """
@@ -60,7 +60,8 @@ async def diff(database: Database) -> list[str]:
     except DatabaseRefused as error:
         raise DatabaseRefused(
             "comparing needs a scratch database, and this user may not create one",
-            hint=f"GRANT CREATE DATABASE, CREATE TABLE, DROP DATABASE, SELECT, INSERT ON {_PREFIX}audit_diff_*.* TO …",
+            hint="GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP DATABASE, SELECT, INSERT"
+            f" ON {_PREFIX}audit_diff_*.* TO …",
             code=error.code,
         ) from error
     try:
@@ -85,7 +86,7 @@ def in_database(statement: str, name: str) -> str:
 async def _describe(database: Database, name: str) -> dict[str, _TableFacts]:
     parameters = {"database": name, "prefix": f"{_PREFIX}%"}
     tables: dict[str, _TableFacts] = {}
-    for table, engine, full, sorting, partition, comment in await database.query(_TABLES, parameters):
+    for table, engine, full, sorting, partition, comment, select in await database.query(_TABLES, parameters):
         facts = {
             # A cluster's and ClickHouse Cloud's engines keep the same rows.
             "engine": re.sub(r"^(Replicated|Shared)", "", engine),
@@ -93,6 +94,8 @@ async def _describe(database: Database, name: str) -> dict[str, _TableFacts]:
             "partition key": partition,
             "TTL": _first(_TTL, full),
             "comment": comment,
+            # Of a view. It reads the same database in the scratch one: only what it creates is moved.
+            "query": select,
         }
         settings = dict(_SETTING.findall(_first(_SETTINGS, full)))
         tables[table] = _TableFacts(facts, settings)

@@ -53,7 +53,8 @@ _REFUSED = {
     194: "Set SHIPPER_CLICKHOUSE_PASSWORD_FILE to a file that holds the password.",  # REQUIRED_PASSWORD
     195: "This user may not connect from this address.",  # IP_ADDRESS_NOT_ALLOWED
     # ACCESS_DENIED. Some servers also ask for the right to each table engine.
-    497: "A run needs SELECT, INSERT and, to migrate, CREATE TABLE and TABLE ENGINE ON MergeTree, ReplacingMergeTree.",
+    497: "A run needs SELECT, INSERT and, to migrate, CREATE TABLE, CREATE VIEW and TABLE ENGINE ON MergeTree"
+    " and ReplacingMergeTree.",
     516: "Check the user in SHIPPER_CLICKHOUSE_URL and the password.",  # AUTHENTICATION_FAILED
 }
 _SCHEMA = {

@@ -300,7 +300,7 @@ def test_before_the_schema_is_there_and_with_a_grant_too_many(
     with serving(tmp_path, [*statements(), "GRANT TRUNCATE ON security.* TO shipper_writer"]) as server:
         environment = {**organization, "SHIPPER_CLICKHOUSE_URL": server.of("writer")}
         forbidden = shipper("run", **environment)
-        assert (forbidden.code, "CREATE TABLE and TABLE ENGINE" in forbidden.err) == (77, True)
+        assert (forbidden.code, "CREATE TABLE, CREATE VIEW and TABLE ENGINE" in forbidden.err) == (77, True)
         missing = shipper("run", **environment, SHIPPER_AUTO_MIGRATE="false")
         assert (missing.code, "`shipper schema apply` with a user that may create" in missing.err) == (78, True)
         server.ask("default", f"CREATE TABLE {EVENTS} (rawLog String) ENGINE = MergeTree ORDER BY rawLog")

@@ -76,6 +76,7 @@ NAMES = [
     "0004_openai_audit_dead_letters",
     "0005_openai_audit_leases",
     "0006_openai_audit_dead_letters_resolved",
+    "0007_openai_audit_received",
 ]
 
 
@@ -201,7 +202,7 @@ async def test_diff_finds_nothing_after_apply(database: Database) -> None:
 
 
 async def test_diff_names_every_difference(database: Database) -> None:
-    """Missing and extra tables and columns, types, comments, order, TTL, settings, indexes."""
+    """Missing and extra tables and columns, types, comments, order, TTL, settings, indexes, the query of a view."""
     for statement in (
         "DROP TABLE openai_audit_runs",
         "CREATE TABLE openai_other (a Int8) ENGINE = MergeTree ORDER BY a",
@@ -215,6 +216,7 @@ async def test_diff_names_every_difference(database: Database) -> None:
         "ALTER TABLE openai_audit_logs DROP INDEX receivedAt_minmax",
         "DROP TABLE openai_audit_dead_letters",
         "CREATE TABLE openai_audit_dead_letters (id String) ENGINE = MergeTree ORDER BY id",
+        "CREATE OR REPLACE VIEW openai_audit_received AS SELECT 1 AS one",
     ):
         await database.command(statement)
     lines = await schema.diff(database)
@@ -224,7 +226,13 @@ async def test_diff_names_every_difference(database: Database) -> None:
         "openai_audit_dead_letters: engine: expected ReplacingMergeTree, got MergeTree",
         "openai_audit_dead_letters: sort key: expected workspaceID, sourceID, id, got id",
     ]
-    assert [line for line in lines if line not in letters] == [
+    view = [line for line in lines if line.startswith("openai_audit_received")]
+    assert [line.partition(": expected")[0] for line in view] == [
+        "openai_audit_received: comment",
+        "openai_audit_received: query",
+        "openai_audit_received.one: extra column",
+    ]
+    assert [line for line in lines if line not in [*letters, *view]] == [
         "openai_audit_logs: TTL: expected receivedAt + toIntervalDay(sourceTTL) WHERE sourceTTL > 0, got none",
         "openai_audit_logs: index receivedAt_minmax: expected receivedAt TYPE minmax, got none",
         "openai_audit_logs: setting non_replicated_deduplication_window: expected 1000, got none",
@@ -241,7 +249,7 @@ async def test_diff_names_every_difference(database: Database) -> None:
 def test_show_is_the_sql_that_is_run() -> None:
     """Every statement of every migration, without holes, each ended by a semicolon."""
     text = schema.show()
-    assert text.count("CREATE TABLE IF NOT EXISTS") == len(NAMES)
+    assert len(re.findall(r"^CREATE (TABLE|VIEW) IF NOT EXISTS", text, re.MULTILINE)) == len(NAMES)
     assert [line for line in text.splitlines() if line.startswith("-- ")] == [f"-- {name}" for name in NAMES]
     assert not re.search(r"\{(on_cluster|engine)", text)
     assert "ENGINE = ReplacingMergeTree\n" in text
