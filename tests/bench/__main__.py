@@ -16,6 +16,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 from tests.bench import shipping
 from tests.bench.contenders import Task
@@ -87,7 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Void as void:
         print(f"error: a figure is void: {void}", file=sys.stderr)
         return 1
-    raw = {"options": vars(given), "sections": {section.name: section.raw for section in sections}}
+    raw = {
+        "options": vars(given),
+        "sections": {section.name: section.raw for section in sections},
+        "verdicts": [asdict(verdict) for section in sections for verdict in section.verdicts],
+    }
     (CACHE / f"results-{began}.json").write_text(json.dumps(raw, indent=1))
     print("\n\n".join([*(section.text for section in sections), *_verdicts(sections)]))
     if options == _WHOLE and not given.only:

@@ -6,6 +6,8 @@ once stays good, and the same events are shipped on every machine.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -21,7 +23,7 @@ from shipper.simulator.catalog import lanes
 from shipper.simulator.directory import Directory
 from shipper.simulator.events import Event as Simulated
 from shipper.simulator.organization import Organization
-from tests.bench.files import CACHE, made
+from tests.bench.files import CACHE, ROOT, made
 
 # A Friday noon.
 NOW = 1_763_726_400
@@ -43,8 +45,14 @@ class Event(NamedTuple):
 
 
 def archive(count: int) -> Path:
-    """An NDJSON file of exactly `count` events, oldest first, made when it is not there yet."""
-    return made(CACHE / f"events-{count}.ndjson", lambda path: _write(path, count))
+    """An NDJSON file of exactly `count` events, oldest first, made when it is not there yet.
+
+    In a process of its own: a million events take gigabytes, which Python would keep.
+    """
+    command = [sys.executable, "-m", "tests.bench.corpus", str(count)]
+    return made(
+        CACHE / f"events-{count}.ndjson", lambda path: subprocess.run([*command, str(path)], cwd=ROOT, check=True)
+    )
 
 
 def read(path: Path) -> Iterator[Event]:
@@ -128,6 +136,6 @@ def _copy(event: Event, number: int) -> Event:
     return event._replace(id=name, raw=event.raw.replace(event.id.encode(), name.encode()))
 
 
-def _write(path: Path, count: int) -> None:
-    with path.open("wb") as file:
-        file.writelines(event.raw + b"\n" for event in events(count))
+if __name__ == "__main__":
+    with Path(sys.argv[2]).open("wb") as file:
+        file.writelines(event.raw + b"\n" for event in events(int(sys.argv[1])))
