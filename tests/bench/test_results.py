@@ -38,17 +38,20 @@ def test_the_readme_gets_tables_and_what_was_wanted() -> None:
 
 
 def test_a_profile_is_summed_by_stage_and_by_function() -> None:
-    """A library's time belongs to the stage that called it; waiting is left out."""
+    """A library's time belongs to the stage that called it; waiting is left out, and imports are by themselves."""
     stacks = (
         "main (/a/shipper/cli/ship.py:1);drain (/a/shipper/fetch/client.py:2);send (/lib/python3.11/socket.py:3) 300\n"
         "main (/a/shipper/cli/ship.py:1);_row (/a/shipper/normalize/events.py:9) 100\n"
+        "boot (threading.py:1);write (/lib/clickhouse_connect/string.py:7) 50\n"
+        "main (/a/shipper/fetch/client.py:1);load (<frozen importlib._bootstrap>:5) 50\n"
         "boot (threading.py:1);wait (/usr/lib/python3.11/threading.py:5) 900\n"
     )
-    assert summary(stacks, 1000) == (
-        "µs/event by stage (all 1000.0; what a stage calls is its own)\n"
-        "  750.00  fetch\n  250.00  normalize\n"
+    assert summary(stacks, 50.0) == (
+        "µs/event by stage (all 50.0; what a stage calls is its own)\n"
+        "   30.00  fetch\n   10.00  normalize\n    5.00  load\n    5.00  imports\n"
         "µs/event by function, its own time only\n"
-        "  750.00  send  socket.py\n  250.00  _row  /a/shipper/normalize/events.py"
+        "   30.00  send  socket.py\n   10.00  _row  /a/shipper/normalize/events.py\n"
+        "    5.00  write  /lib/clickhouse_connect/string.py\n    5.00  load  <frozen importlib._bootstrap>"
     )
 
 
