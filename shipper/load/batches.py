@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from shipper.load.dead_letters import Letter, unwritable
-from shipper.model import COLUMNS, Lane, Row, Source, Window, columns
+from shipper.model import COLUMNS, Lane, Source, Window
 from shipper.telemetry import LaneReport
 
 # ClickHouse refuses an insert block that touches more (max_partitions_per_insert_block).
@@ -90,26 +90,29 @@ class Batch:
         return [(owner, unwritable(event_id, at, raw, owner.lane)) for owner, event_id, at, raw in found]
 
 
-def batches(rows: list[Row], owners: list[Delivery], letters: list[tuple[Delivery, Letter]]) -> list[Batch]:
+def batches(
+    columns: Sequence[Sequence[Any]], owners: list[Delivery], letters: list[tuple[Delivery, Letter]]
+) -> list[Batch]:
     """One batch, or several when the rows touch more partitions than one insert may. The letters are in the last."""
-    made = [Batch(columns(group), its_owners) for group, its_owners in _groups(rows, owners)]
+    whole = Batch(columns, owners)
+    made = [whole.chosen(indexes) for indexes in _groups(whole.times)]
     made[-1].letters = letters
     for batch in made:
         batch.names = frozenset([*batch.event_ids, *(letter.id for _, letter in batch.letters)])
     return made
 
 
-def _groups(rows: list[Row], owners: list[Delivery]) -> Iterator[tuple[list[Row], list[Delivery]]]:
-    """Rows and owners in groups that touch no more partitions than one insert may, in their order within each."""
-    month_of = {day: _month(day * _DAY) for day in {row.eventTime // _DAY for row in rows}}
+def _groups(times: Sequence[int]) -> list[Sequence[int]]:
+    """Indexes of times in groups that touch no more partitions than one insert may, in their order within each."""
+    month_of = {day: _month(day * _DAY) for day in {time // _DAY for time in times}}
     months = sorted(set(month_of.values()))
     if len(months) <= _PARTITIONS:
-        yield rows, owners
-        return
-    for start in range(0, len(months), _PARTITIONS):
-        group = set(months[start : start + _PARTITIONS])
-        chosen = [index for index, row in enumerate(rows) if month_of[row.eventTime // _DAY] in group]
-        yield [rows[index] for index in chosen], [owners[index] for index in chosen]
+        return [range(len(times))]
+    groups = {month: place // _PARTITIONS for place, month in enumerate(months)}
+    found: list[list[int]] = [[] for _ in range(groups[months[-1]] + 1)]
+    for index, time in enumerate(times):
+        found[groups[month_of[time // _DAY]]].append(index)
+    return [*found]
 
 
 def _month(seconds: int) -> tuple[int, int]:

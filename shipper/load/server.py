@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
+from clickhouse_connect.driver import options
 from clickhouse_connect.driver.httputil import check_env_proxy
 
 from shipper.config import Settings
@@ -121,6 +122,8 @@ _EXPECTED = "Expected http://user@host:8123/database or https://user@host:8443/d
 
 async def connect(target: Target) -> ServerDatabase:
     """Connect once. Raises DatabaseUnavailable, DatabaseRefused, SchemaError for an unknown database, ConfigError."""
+    # Rows are never data frames: the driver would look for pandas at the first insert, and load it where it is.
+    options.pd = options.np = None
     # The driver logs what it also raises; it is said once, by whoever catches it.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     with translated(target.address):

@@ -18,7 +18,7 @@ from shipper.load.dead_letters import Letter, insert_letters
 from shipper.load.faults import Unwritable
 from shipper.load.ledger import Drained, Ledger
 from shipper.load.tables import LOGS, insert_token
-from shipper.model import DeadLetter, Row, RunID
+from shipper.model import COLUMNS, DeadLetter, Row, RunID, columns
 
 # The search for ids that are already there reads at most this many stretches of time, cut at the longest gaps.
 _RANGES = 16
@@ -57,7 +57,7 @@ class Writer:
         self._age = age
         self._clock = clock
         self._force = force
-        self._rows: list[Row] = []
+        self._columns: list[list[object]] = [[] for _ in COLUMNS]
         self._owners: list[Delivery] = []
         self._letters: list[tuple[Delivery, Letter]] = []
         self._drained: list[Delivery] = []
@@ -74,13 +74,15 @@ class Writer:
 
     @property
     def full(self) -> bool:
-        waiting = max(len(self._rows) + len(self._letters), self._ended)
+        waiting = max(len(self._owners) + len(self._letters), self._ended)
         return waiting >= self._max_rows or self._bytes >= self._max_bytes
 
     def add(self, delivery: Delivery, rows: Sequence[Row], dead_letters: Sequence[DeadLetter]) -> None:
         """Take what came of one page."""
         delivery.owed += len(rows) + len(dead_letters)
-        self._rows += rows
+        # A page at a time: it is still at hand, and the rows are gone before the next one comes.
+        for column, values in zip(self._columns, columns(rows), strict=False):
+            column += values
         self._owners += [delivery] * len(rows)
         self._letters += [(delivery, Letter.of(letter)) for letter in dead_letters]
         self._bytes += sum([len(row.rawLog) for row in rows])
@@ -97,11 +99,11 @@ class Writer:
 
     def take(self) -> list[Batch]:
         """What there is to write, each piece one insert; an empty one when only the ledger has to be written."""
-        taken = batches(self._rows, self._owners, self._letters)
+        taken = batches(self._columns, self._owners, self._letters)
         for batch in taken:
             batch.before = [other for other in self._taken if not other.names.isdisjoint(batch.names)]
             self._taken.append(batch)
-        self._rows, self._owners, self._letters = [], [], []
+        self._columns, self._owners, self._letters = [[] for _ in COLUMNS], [], []
         self._bytes, self._ended, self._oldest = 0, 0, None
         return taken
 
@@ -118,7 +120,7 @@ class Writer:
 
     async def flush(self) -> None:
         """Write everything there is, one batch after the other. Raises what `write` raises."""
-        if self._rows or self._letters or self._drained:
+        if self._owners or self._letters or self._drained:
             self.take()
         for batch in list(self._taken):
             await self.write(batch)

@@ -41,15 +41,16 @@ def place_of(address: str, session: Object) -> Place:
     wrong: list[str] = []
     details = table(session, "ip_address_details", _DETAILS, wrong)
     try:
-        key = orjson.dumps(details)
+        # As text: the bytes that orjson gives keep the room they were written in, 4 KB each.
+        key = orjson.dumps(details).decode()
     except TypeError:  # nested deeper than orjson writes
         return _place(address, details, wrong)
     return _remembered(address, key, tuple(wrong)) if len(key) <= _REMEMBERED_SIZE else _place(address, details, wrong)
 
 
 @lru_cache(_REMEMBERED)
-def _remembered(address: str, details: bytes, wrong: tuple[str, ...]) -> Place:
-    # The details as bytes have a hash, and tell 1 from 1.0 and true.
+def _remembered(address: str, details: str, wrong: tuple[str, ...]) -> Place:
+    # The details as text have a hash, and tell 1 from 1.0 and true.
     return _place(address, orjson.loads(details), list(wrong))
 
 

@@ -169,7 +169,7 @@ def questions(database: Database) -> dict[str, Callable[[], Awaitable[Any]]]:
         "bytes": lambda: dead_letters.read(database, SOURCE, [letter.id for _, letter in letters]),
         "known": lambda: dead_letters._known(database, letters),
         "resolved": lambda: dead_letters._resolved(database, letters),
-        "there": lambda: writer(database)._present(batches(rows(*range(12)), [delivery()] * 12, [])[0]),
+        "there": lambda: writer(database)._present(batches(columns(rows(*range(12))), [delivery()] * 12, [])[0]),
         "covered": lambda: ledger.covered(Lane.ORGANIZATION),
         "settled": lambda: ledger.covered(Lane.ORGANIZATION, settled_after=10),
         "drained": lambda: ledger.covered(Lane.ORGANIZATION, drained_since=NOON),

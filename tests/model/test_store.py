@@ -93,7 +93,7 @@ async def test_the_search_for_rows_gives_the_same_answer(both: list[Database]) -
         writer = Writer(
             database, Ledger(database, SOURCE), RunID("run"), rows=9, bytes=10**6, age=1.0, clock=lambda: 0.0
         )
-        answers.append(await writer._present(batches(asked, [delivery()] * len(asked), [])[0]))
+        answers.append(await writer._present(batches(columns(asked), [delivery()] * len(asked), [])[0]))
     assert answers[0] == answers[1] != set()
 
 
