@@ -82,7 +82,7 @@ class Writer:
         delivery.owed += len(rows) + len(dead_letters)
         # A page at a time: it is still at hand, and the rows are gone before the next one comes.
         for column, values in zip(self._columns, columns(rows), strict=False):
-            column += values
+            column.extend(values)
         self._owners += [delivery] * len(rows)
         self._letters += [(delivery, Letter.of(letter)) for letter in dead_letters]
         self._bytes += sum([len(row.rawLog) for row in rows])

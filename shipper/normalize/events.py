@@ -18,20 +18,24 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any
 
 import orjson
 
 from shipper.model import MAX_TIME, SOURCE_TYPE, DeadLetter, EventID, Lane, RawEvent, Row, SourceID
 from shipper.normalize.actors import Actor, actor_in, actor_of
-from shipper.normalize.catalog import Known, ResourceReader, known_types
+from shipper.normalize.catalog import ResourceReader, known_types
 from shipper.normalize.envelope import envelope_of
-from shipper.normalize.fields import Object, as_table, table, text, timestamp
+from shipper.normalize.fields import Object, table, text, timestamp
 from shipper.normalize.reading import read
 from shipper.normalize.resources import Project, project_in, project_of, resources_of
 
 _AT_ROOT_ID = (("id",),)
 _AT_ROOT_NAME = (("name",),)
+
+
+# Of an event: its type, actor, project, payload, and where it says it is from.
+_Parts = tuple[str, Actor, Project, Any, str]
 
 
 class Reason(StrEnum):
@@ -58,17 +62,6 @@ def _begun_id(source_id: SourceID) -> blake2b:
     return blake2b(f"{len(source_id)}:{source_id}:".encode(), digest_size=16)
 
 
-class _Parts(NamedTuple):
-    """An event taken apart. The type is known when the catalog knows it."""
-
-    type: str
-    known: Known | None
-    actor: Actor
-    project: Project
-    payload: Object
-    origin: str
-
-
 def normalize(event: RawEvent) -> Row | DeadLetter:
     """The event's row: the same for the same event, whatever it holds. Never raises for content.
 
@@ -89,12 +82,13 @@ def _normalize_envelope(event: RawEvent) -> Row | None:
         payload = orjson.loads(bytes(envelope.payload))
     except ValueError:
         return None
-    wrong: list[str] = []
-    kind = envelope.type
-    parts = _Parts(
-        kind, known_types()[kind], actor, project, as_table(payload, "payload", wrong), envelope.source or ""
+    return _row(
+        event,
+        envelope.id,
+        envelope.effective_at,
+        (envelope.type, actor, project, payload, envelope.source or ""),
+        [] if payload is None or type(payload) is dict else ["payload"],
     )
-    return _row(event, EventID(envelope.id), envelope.effective_at, parts, wrong)
 
 
 def _normalize_whole(event: RawEvent) -> Row | DeadLetter:
@@ -116,7 +110,7 @@ def _normalize_whole(event: RawEvent) -> Row | DeadLetter:
         detail = f"expected whole Unix seconds, 1 to {MAX_TIME}, in effective_at, got {_told(moment)}"
         return DeadLetter(event, Reason.NO_EVENT_TIME, detail)
     wrong: list[str] = []
-    row = _row(event, EventID(event_id), seconds, _parts(document, wrong), wrong)
+    row = _row(event, event_id, seconds, _parts(document, wrong), wrong)
     if type(moment) is not int:
         row.tags["eventTimeAs"] = "string" if type(moment) is str else "float"
     for mark in marks:
@@ -126,17 +120,15 @@ def _normalize_whole(event: RawEvent) -> Row | DeadLetter:
 
 def _parts(document: Object, wrong: list[str]) -> _Parts:
     kind = text(document, "type", "type", wrong)
-    known = known_types().get(kind)
-    actor = actor_of(document)
-    project = project_of(document)
     # A payload of an unknown type that is not like the others is no defect of the data.
-    payload = table(document, kind, "payload", wrong if known else []) if kind else {}
-    return _Parts(kind, known, actor, project, payload, text(document, "source", "source", wrong))
+    payload = table(document, kind, "payload", wrong if kind in known_types() else []) if kind else {}
+    return kind, actor_of(document), project_of(document), payload, text(document, "source", "source", wrong)
 
 
-def _row(event: RawEvent, event_id: EventID, seconds: int, parts: _Parts, wrong: list[str]) -> Row:
+def _row(event: RawEvent, event_id: str, seconds: int, parts: _Parts, wrong: list[str]) -> Row:
     source = event.source
-    kind, known, actor, project, payload, origin = parts
+    kind, actor, project, payload, origin = parts
+    known = known_types().get(kind)
     place = actor.place
     if known is not None:
         tags = {**known.tags, **actor.tags}
@@ -154,11 +146,11 @@ def _row(event: RawEvent, event_id: EventID, seconds: int, parts: _Parts, wrong:
     # fmt: off
     return Row(
         source.workspace_id, source.source_id, SOURCE_TYPE, source.retention_days, event.received_at,
-        row_id(source.source_id, event_id), seconds, kind, event_id,
+        row_id(source.source_id, EventID(event_id)), seconds, kind, event_id,
         place.ip, place.country, place.as_number, "", place.city, "", "", place.latitude, place.longitude, "",
         "", "", 0, "", "", "", "", 0.0, 0.0, "",
         actor.identity, tags, resources, SOURCE_TYPE, [],
-        known.read_only if known else False, event.raw,
+        known is not None and known.read_only, event.raw,
         kind, actor.type, actor.ip, actor.user_id, actor.user_email,
         actor.api_key_id, actor.api_key_type, actor.service_account_id, project.id, project.name,
     )

@@ -31,11 +31,7 @@ def text(holder: Object, key: str, path: str, wrong: list[str]) -> str:
 
 def table(holder: Object, key: str, path: str, wrong: list[str]) -> Object:
     """The object under `key`, to read from only. Null is as good as absent; anything else is noted in `wrong`."""
-    return as_table(holder.get(key), path, wrong)
-
-
-def as_table(value: object, path: str, wrong: list[str]) -> Object:
-    """The value when it is an object, as `table` has it."""
+    value = holder.get(key)
     if type(value) is dict:
         return value
     if value is not None:
@@ -82,8 +78,11 @@ def canonical_ip(address: str) -> str:
     An IPv4 address inside IPv6 (`::ffff:192.0.2.1`) is the IPv4 address. The zone of an IPv6 address (`%eth0`) means
     something on one host only, and is left out.
     """
-    if len(address) > _MAX_IP:
-        return ""
+    return _canonical_ip(address) if len(address) <= _MAX_IP else ""
+
+
+@lru_cache(maxsize=8192)
+def _canonical_ip(address: str) -> str:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

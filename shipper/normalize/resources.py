@@ -56,7 +56,7 @@ def _remembered(raw: bytes) -> Project:
 
 
 def resources_of(
-    payload: Object, readers: tuple[ResourceReader, ...], project: Project, wrong: list[str]
+    payload: object, readers: tuple[ResourceReader, ...], project: Project, wrong: list[str]
 ) -> tuple[list[str], bool]:
     """The resources in the catalog's order, the project last unless it is one of them, none twice.
 
@@ -65,23 +65,21 @@ def resources_of(
     """
     found: Found = {}
     cut = False
-    if payload:
+    if type(payload) is dict and payload:
         for reader in readers:
             if reader.plain:
-                cut |= _add(found, reader.type, text(payload, "id", "payload.id", wrong))
+                if identity := text(payload, "id", "payload.id", wrong):
+                    cut |= _add(found, reader.type, identity)
                 continue
             for holder in _items(payload, reader.items, wrong) if reader.items else (payload,):
-                cut |= _add(
-                    found,
-                    _read(holder, reader.type_path, wrong) or reader.type,
-                    _read(holder, reader.id, wrong),
-                    _read(holder, reader.name, wrong),
-                    _read(holder, reader.email, wrong),
-                )
+                if identity := _read(holder, reader.id, wrong):
+                    kind = _read(holder, reader.type_path, wrong) or reader.type
+                    name, email = _read(holder, reader.name, wrong), _read(holder, reader.email, wrong)
+                    cut |= _add(found, kind, identity, name, email)
     alone = bool(project.resource) and ("project", project.id) not in found and len(found) < MAX_RESOURCES
-    if not alone:
+    if project.id and not alone:
         cut |= _add(found, "project", project.id, project.name)
-    texts = [orjson.dumps(resource).decode() for resource in found.values()]
+    texts = [orjson.dumps(resource).decode() for resource in found.values()] if found else []
     if alone:
         texts.append(project.resource)
     return texts, cut
@@ -113,8 +111,6 @@ def _read(holder: Object, path: Path, wrong: list[str]) -> str:
 
 def _add(found: Found, kind: str, identity: str, name: str = "", email: str = "") -> bool:
     """Add one resource, or what is new of one that is there; True when something was too big to."""
-    if not identity:
-        return False
     big = len(name) > MAX_TEXT or len(email) > MAX_TEXT
     known = found.get((kind, identity))
     if known is None:

@@ -30,7 +30,7 @@ def make_row(ip: str = "", place: Place | None = None, **values: Any) -> Row:
 
 
 def place_of(row: Row) -> Place:
-    return read_place(row)
+    return Place(*read_place(row))
 
 
 def changed(before: Row, after: Row) -> set[str]:

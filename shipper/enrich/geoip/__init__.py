@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shipper.config import Settings
 from shipper.enrich.addresses import parse_address, reserved_kind
@@ -53,8 +53,8 @@ class Generation:
         self._found = 0
         self._failed = 0
         self.find = lru_cache(cache_size)(self._look_up)
-        # The API mostly tells the same about the same address, so the last layer is merged once as well.
-        self.merge = lru_cache(cache_size)(merge)
+        # The API mostly tells the same about the same address, so that is done once as well.
+        self.merged = lru_cache(cache_size)(self._merge)
 
     @property
     def lookups(self) -> Lookups:
@@ -85,6 +85,15 @@ class Generation:
         elif place != NOWHERE:
             self._found += 1
         return Finding(NOWHERE if place == NOWHERE else place, failed=",".join(failed))
+
+    def _merge(self, address: str, *told: Any) -> tuple[Place | None, dict[str, str]]:
+        """The place of an address beside what its event told; None when no database knows it. And the marks."""
+        place, reserved, failed = self.find(address)
+        marks = {RESERVED_TAG: reserved, FAILED_TAG: failed}
+        return (
+            None if place is NOWHERE else merge(place, Place(*told)),
+            {name: mark for name, mark in marks.items() if mark},
+        )
 
 
 class WatchedDatabase:
@@ -213,13 +222,11 @@ class GeoIP:
         for row in rows:
             if not row.srcIP:
                 continue
-            place, reserved, failed = generation.find(row.srcIP)
-            if place is not NOWHERE:
-                write_place(row, generation.merge(place, read_place(row)))
-            if reserved:
-                row.tags = {**row.tags, RESERVED_TAG: reserved}
-            if failed:
-                row.tags = {**row.tags, FAILED_TAG: failed}
+            place, tags = generation.merged(row.srcIP, *read_place(row))
+            if place is not None:
+                write_place(row, place)
+            if tags:
+                row.tags = {**row.tags, **tags}
 
     def refresh(self) -> None:
         replaced = [watched.refresh() for watched in self._watched]
