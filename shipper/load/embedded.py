@@ -164,7 +164,7 @@ class EmbeddedDatabase:
             # What a SELECT had found before it failed comes in front of the next answer (measured with 26.7 and 26.9).
             # So the next answer is nobody's.
             with suppress(ClickHouseError):
-                self._client.query("SELECT 1")
+                self._client.command("SELECT 1")
             raise
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
