@@ -175,7 +175,7 @@ class Settings(BaseSettings):
         default=False, description="Send a key or a password over plain http to a host other than this one."
     )
     request_timeout: Duration = Field(timedelta(seconds=60), description="Longest wait for one API answer.")
-    requests_per_second: float = Field(5.0, gt=0, le=100, description="Ceiling for all requests of one key.")
+    requests_per_second: float = Field(5.0, gt=0, le=10_000, description="Ceiling for all requests of one key.")
     retries: int = Field(6, ge=0, le=20, description="How often a failed API request or insert is tried again.")
     retry_ceiling: Duration = Field(timedelta(minutes=2), description="Longest pause before a retry.")
 
