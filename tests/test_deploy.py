@@ -14,6 +14,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from shipper import __version__, run
@@ -113,13 +114,14 @@ def _parsed(arguments: list[str]) -> list[str]:
     ran: list[str] = []
 
     def stub(command: Any) -> None:
-        if hasattr(command, "commands"):
-            for inner in command.commands.values():
-                stub(inner)
+        if isinstance(command, TyperGroup):
+            for name in command.list_commands(context):
+                stub(command.get_command(context, name))
         else:
             command.callback = lambda **_: ran.append(command.name)
 
-    whole = get_command(build())
+    whole: Any = get_command(build())
+    context = whole.make_context("shipper", list(arguments))
     stub(whole)
     whole.main(list(arguments), standalone_mode=False)
     return ran

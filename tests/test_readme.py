@@ -9,10 +9,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import typer
 from pydantic import BaseModel
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from shipper.cli.app import build
@@ -39,16 +41,15 @@ _MEANINGS = {
 def commands() -> list[tuple[str, ...]]:
     """Every command and group, as the words that call it."""
 
-    def walk(app: typer.Typer, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield words
-        for command in app.registered_commands:
-            assert command.callback is not None
-            yield (*words, command.name or command.callback.__name__)
-        for group in app.registered_groups:
-            assert group.typer_instance is not None
-            yield from walk(group.typer_instance, (*words, group.name or ""))
+        if isinstance(command, TyperGroup):
+            for name in command.list_commands(context):
+                yield from walk(command.get_command(context, name), (*words, name))
 
-    return list(walk(build(), ()))
+    whole: Any = get_command(build())
+    context = whole.make_context("shipper", ["config"])
+    return list(walk(whole, ()))
 
 
 def help_of(words: tuple[str, ...]) -> str:

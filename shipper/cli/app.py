@@ -2,52 +2,74 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from shipper.cli import letters, look, maintain, ship, simulate, sources
 from shipper.cli.context import shared_options
 
-_COMMANDS = (
-    simulate.demo,
-    look.check,
-    ship.run,
-    ship.watch,
-    ship.backfill,
-    ship.replay,
-    look.status,
-    look.query,
-    simulate.simulate,
-)
-_GROUPS: dict[str, tuple[str, dict[str, Callable[..., int]]]] = {
+# A command by its name: the function in a module of this folder.
+_COMMANDS = {
+    "demo": "simulate.demo",
+    "check": "look.check",
+    "run": "ship.run",
+    "watch": "ship.watch",
+    "backfill": "ship.backfill",
+    "replay": "ship.replay",
+    "status": "look.status",
+    "query": "look.query",
+    "simulate": "simulate.simulate",
+}
+_GROUPS = {
     "dead-letters": (
         "What could not be a row: list, show, replay.",
-        {"list": letters.dead_letters_list, "show": letters.dead_letters_show, "replay": letters.dead_letters_replay},
+        {
+            "list": "letters.dead_letters_list",
+            "show": "letters.dead_letters_show",
+            "replay": "letters.dead_letters_replay",
+        },
     ),
     "sources": (
         "The keystore: organizations and their admin keys, encrypted.",
         {
-            "add": sources.add,
-            "list": sources.list_,
-            "test": sources.try_keys,
-            "remove": sources.remove,
-            "rotate": sources.rotate,
-            "new-master-key": sources.new_master_key,
+            "add": "sources.add",
+            "list": "sources.list_",
+            "test": "sources.try_keys",
+            "remove": "sources.remove",
+            "rotate": "sources.rotate",
+            "new-master-key": "sources.new_master_key",
         },
     ),
     "schema": (
         "The tables in ClickHouse: apply, show, diff.",
-        {"apply": maintain.schema_apply, "show": maintain.schema_show, "diff": maintain.schema_diff},
+        {"apply": "maintain.schema_apply", "show": "maintain.schema_show", "diff": "maintain.schema_diff"},
     ),
-    "config": ("The settings in force.", {"show": maintain.config_show}),
+    "config": ("The settings in force.", {"show": "maintain.config_show"}),
 }
 
 
+class _Commands(TyperGroup):
+    """Makes a command, and imports its module, when it is asked for: `run` starts every minute and wants one."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command; an unknown name makes them all, for the suggestion of one that is near."""
+        for name in (cmd_name,) if cmd_name in _COMMANDS or cmd_name in _GROUPS else (*_COMMANDS, *_GROUPS):
+            if name not in self.commands:
+                self.commands[name] = _made(name)
+        return self.commands.get(cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*_COMMANDS, *_GROUPS]
+
+
 def build() -> typer.Typer:
-    """The application with every command."""
+    """The application."""
     app = typer.Typer(
         name="shipper",
+        cls=_Commands,
         help="Ship an OpenAI organization's audit log into ClickHouse.\n\n"
         "New here? `shipper demo` needs no key and no server. With an admin key in OPENAI_ADMIN_KEY_FILE: "
         "`shipper check`, then `shipper run`.",
@@ -56,11 +78,24 @@ def build() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(shared_options)
-    for command in _COMMANDS:
-        app.command()(command)
-    for name, (help_text, commands) in _GROUPS.items():
-        group = typer.Typer(help=help_text, rich_markup_mode=None)
-        for command_name, function in commands.items():
-            group.command(command_name)(function)
-        app.add_typer(group, name=name)
     return app
+
+
+def _made(name: str) -> Any:
+    """A command or a group, as Typer makes it of an application that has nothing else."""
+    app = typer.Typer(name=name, add_completion=False, rich_markup_mode=None)
+    if name in _COMMANDS:
+        app.command(name)(_function(_COMMANDS[name]))
+    else:
+        help_text, commands = _GROUPS[name]
+        # With a callback it is a group, also when it has one command.
+        app.callback(help=help_text)(lambda: None)
+        for inner, function in commands.items():
+            app.command(inner)(_function(function))
+    return typer.main.get_command(app)
+
+
+def _function(dotted: str) -> Callable[..., int]:
+    module, _, name = dotted.partition(".")
+    function: Callable[..., int] = getattr(importlib.import_module(f"shipper.cli.{module}"), name)
+    return function

@@ -6,9 +6,6 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import orjson
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from shipper.errors import ShipperError
 from shipper.model import Lane
@@ -21,19 +18,17 @@ DEAD_LETTERS = "dead-letters replay"
 _FILE_WIDTH = 4096
 
 
-def console() -> Console:
-    """Standard output, as wide as the terminal, or unbounded when it is not one."""
-    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False, soft_wrap=False)
-
-
 def print_json(value: object) -> None:
     """One line of JSON."""
     print(orjson.dumps(value).decode())
 
 
 def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table with its title; numbers to the right."""
-    print_to = console()
+    """A table with its title, as wide as the terminal, or unbounded elsewhere; numbers to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     rows = [list(row) for row in rows]
     for position, header in enumerate(headers):
@@ -41,7 +36,7 @@ def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[obje
         table.add_column(header, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    print_to.print(table)
+    Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False, soft_wrap=False).print(table)
 
 
 def _is_number(value: object) -> bool:

@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import orjson
-import yaml
 
 from shipper.enrich.addresses import Network, parse_address, parse_network
 from shipper.errors import ConfigError
@@ -104,14 +102,13 @@ def _ndjson_entries(path: Path, text: str) -> Iterator[tuple[str, object]]:
 
 
 def _yaml_entries(path: Path, text: str) -> Iterator[tuple[str, object]]:
+    from shipper.enrich.tree import TreeError, read_tree  # noqa: PLC0415 - the YAML library takes a while to load
+
     try:
-        entries = _Tree(text).read()
-    except yaml.YAMLError as error:
-        # The text of a YAML error quotes the file, which may be one that was not meant: give the place only.
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = error.problem if isinstance(error, _TreeError) else "not valid YAML"
-        raise ConfigError(f"list {path}{place}: {problem}") from None
+        entries = read_tree(text)
+    except TreeError as error:
+        place = f", line {error.line}" if error.line else ""
+        raise ConfigError(f"list {path}{place}: {error.problem}") from None
     if not isinstance(entries, list):
         got = "nothing" if not entries else f"a {'map' if isinstance(entries, dict) else 'text'}"
         raise ConfigError(
@@ -119,71 +116,6 @@ def _yaml_entries(path: Path, text: str) -> Iterator[tuple[str, object]]:
             hint="Each rule starts with a dash; a list without rules is written [].",
         )
     return ((f"entry {number}", entry) for number, entry in enumerate(entries, start=1))
-
-
-class _TreeError(yaml.MarkedYAMLError):
-    """YAML that is valid and still no list of rules."""
-
-
-def _tree_error(problem: str, event: Any) -> _TreeError:
-    return _TreeError(problem=problem, problem_mark=event.start_mark)
-
-
-class _Tree:
-    """Reads one document: lists, maps and every scalar as the text in the file, 0123, yes and dates included.
-
-    PyYAML's own constructor keeps the last of two equal keys, and its C composer overflows the stack on deep nesting.
-    """
-
-    _DEPTH = 8
-
-    def __init__(self, text: str) -> None:
-        # The C parser reads 100,000 rules in seconds. Wheels have it, some builds do not.
-        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader)))
-        self._anchors: dict[str, object] = {}
-
-    def read(self) -> object:
-        """The document, None for an empty file. Raises YAMLError."""
-        documents: list[object] = []
-        for event in self._events:
-            if isinstance(event, yaml.NodeEvent):
-                if documents:
-                    raise _tree_error("a second document", event)
-                documents.append(self._node(event, 0))
-        return documents[0] if documents else None
-
-    def _node(self, event: Any, depth: int) -> object:
-        if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self._anchors:
-                raise _tree_error("an alias without its anchor", event)
-            return self._anchors[event.anchor]
-        value: object
-        if isinstance(event, yaml.ScalarEvent):
-            value = event.value
-        elif depth == self._DEPTH:
-            raise _tree_error("nested too deep", event)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            value = [self._node(item, depth + 1) for item in iter(self._next, None)]
-        else:
-            value = self._map(depth + 1)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = value
-        return value
-
-    def _map(self, depth: int) -> dict[str, object]:
-        values: dict[str, object] = {}
-        for event in iter(self._next, None):
-            key = self._node(event, depth)
-            if not isinstance(key, str) or key in values:
-                problem = "the same key twice" if isinstance(key, str) else "a key that is not text"
-                raise _tree_error(problem, event)
-            values[key] = self._node(self._next(), depth)
-        return values
-
-    def _next(self) -> Any:
-        """The next node, or None at the end of the list or map."""
-        event = next(self._events)
-        return None if isinstance(event, yaml.CollectionEndEvent) else event
 
 
 def _rule(entry: object) -> Rule:

@@ -8,7 +8,6 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from shipper.config import Settings
-from shipper.load import embedded, server
 from shipper.load.retry import RetryingDatabase, Sleep, repeat, retrying
 
 
@@ -78,11 +77,16 @@ async def connect(
     """
     policy = retrying(settings.retries, settings.retry_ceiling.total_seconds(), sleep)
     database: Database
+    # Each loads the parts of the driver that it needs: start-up is paid by every run.
     if settings.clickhouse_url.startswith("chdb:"):
+        from shipper.load import embedded  # noqa: PLC0415 - see above
+
         database = await embedded.open_directory(
             settings.clickhouse_url, create=create, busy_timeout=busy_timeout, sleep=sleep
         )
     else:
+        from shipper.load import server  # noqa: PLC0415 - see above
+
         target = server.parse(settings)
         database = await repeat(policy, lambda: server.connect(target))
     return RetryingDatabase(database, policy)
