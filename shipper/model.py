@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 import msgspec
 
@@ -85,68 +85,128 @@ class DeadLetter(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Row(msgspec.Struct, gc=False):
-    """One row of `openai_audit_logs`: 46 fields, named and ordered as the table's columns.
+class Actor(msgspec.Struct, frozen=True, gc=False):
+    """Who acted. `identity` is the column `actor`."""
 
-    Times are Unix seconds. `rawLog` stays bytes: the driver writes bytes to a String column unchanged. An enrichment is
-    (data, name, provider, type, value). `actor` may be shared with other rows: it is to be read, not changed. The
-    schema's SQL is the truth; a test compares it with this class.
+    type: str = ""
+    ip: str = ""
+    user_id: str = ""
+    user_email: str = ""
+    api_key_id: str = ""
+    api_key_type: str = ""
+    service_account_id: str = ""
+    identity: dict[str, str] = {}
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where from: the src* columns. `''` and 0 are unknown; `ip` is canonical."""
+
+    country: str = ""
+    as_number: int = 0
+    as_organization: str = ""
+    city: str = ""
+    connection_type: str = ""
+    isp: str = ""
+    latitude: float = 0.0
+    longitude: float = 0.0
+    user_type: str = ""
+    ip: str = ""
+
+
+class Project(msgspec.Struct, frozen=True, gc=False):
+    """The project an event belongs to."""
+
+    id: str = ""
+    name: str = ""
+
+
+class Row(msgspec.Struct, gc=False):
+    """One row of `openai_audit_logs`. What many rows have in common they share: it is to be read, not changed.
+
+    Times are Unix seconds. `raw` stays bytes: the driver writes bytes to a String column unchanged. An enrichment is
+    (data, name, provider, type, value).
     """
 
-    workspaceID: str
-    sourceID: str
-    sourceType: str
-    sourceTTL: int
-    receivedAt: int
+    source: Source
+    received_at: int
     id: str
-    eventTime: int
-    eventName: str
-    eventID: str
-    srcIP: str = ""
-    srcASCountryCode: str = ""
-    srcASNumber: int = 0
-    srcASOrganization: str = ""
-    srcCity: str = ""
-    srcConnectionType: str = ""
-    srcISP: str = ""
-    srcLatitude: float = 0.0
-    srcLongitude: float = 0.0
-    srcUserType: str = ""
-    dstIP: str = ""
-    dstASCountryCode: str = ""
-    dstASNumber: int = 0
-    dstASOrganization: str = ""
-    dstCity: str = ""
-    dstConnectionType: str = ""
-    dstISP: str = ""
-    dstLatitude: float = 0.0
-    dstLongitude: float = 0.0
-    dstUserType: str = ""
-    actor: dict[str, str] = {}
-    tags: dict[str, str] = {}
-    resources: list[str] = []
-    serviceName: str = ""
+    event_time: int
+    event_type: str
+    event_id: str
+    actor: Actor
+    place: Place
+    project: Project
+    tags: dict[str, str]
+    resources: list[str]
+    read_only: bool
+    raw: bytes
     enrichments: list[tuple[dict[str, str], str, str, str, str]] = []
-    readOnly: bool = False
-    rawLog: bytes = b""
-    eventType: str = ""
-    actorType: str = ""
-    actorIP: str = ""
-    actorUserID: str = ""
-    actorUserEmail: str = ""
-    apiKeyID: str = ""
-    apiKeyType: str = ""
-    serviceAccountID: str = ""
-    projectID: str = ""
-    projectName: str = ""
 
 
-COLUMNS: tuple[str, ...] = Row.__struct_fields__
+def columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The rows as the table's 46 columns, named and ordered as they are there: the shape the driver writes fastest.
+
+    The schema's SQL is the truth; a test compares it with this function.
+    """
+    sources = [row.source for row in rows]
+    actors = [row.actor for row in rows]
+    places = [row.place for row in rows]
+    projects = [row.project for row in rows]
+    types = [row.event_type for row in rows]
+    openai = [SOURCE_TYPE] * len(rows)
+    empty, zero, zero_degrees = [""] * len(rows), [0] * len(rows), [0.0] * len(rows)
+    return {
+        "workspaceID": [source.workspace_id for source in sources],
+        "sourceID": [source.source_id for source in sources],
+        "sourceType": openai,
+        "sourceTTL": [source.retention_days for source in sources],
+        "receivedAt": [row.received_at for row in rows],
+        "id": [row.id for row in rows],
+        "eventTime": [row.event_time for row in rows],
+        "eventName": types,
+        "eventID": [row.event_id for row in rows],
+        "srcIP": [place.ip for place in places],
+        "srcASCountryCode": [place.country for place in places],
+        "srcASNumber": [place.as_number for place in places],
+        "srcASOrganization": [place.as_organization for place in places],
+        "srcCity": [place.city for place in places],
+        "srcConnectionType": [place.connection_type for place in places],
+        "srcISP": [place.isp for place in places],
+        "srcLatitude": [place.latitude for place in places],
+        "srcLongitude": [place.longitude for place in places],
+        "srcUserType": [place.user_type for place in places],
+        # The API tells nothing about a destination.
+        "dstIP": empty,
+        "dstASCountryCode": empty,
+        "dstASNumber": zero,
+        "dstASOrganization": empty,
+        "dstCity": empty,
+        "dstConnectionType": empty,
+        "dstISP": empty,
+        "dstLatitude": zero_degrees,
+        "dstLongitude": zero_degrees,
+        "dstUserType": empty,
+        "actor": [actor.identity for actor in actors],
+        "tags": [row.tags for row in rows],
+        "resources": [row.resources for row in rows],
+        "serviceName": openai,
+        "enrichments": [row.enrichments for row in rows],
+        "readOnly": [row.read_only for row in rows],
+        "rawLog": [row.raw for row in rows],
+        "eventType": types,
+        "actorType": [actor.type for actor in actors],
+        "actorIP": [actor.ip for actor in actors],
+        "actorUserID": [actor.user_id for actor in actors],
+        "actorUserEmail": [actor.user_email for actor in actors],
+        "apiKeyID": [actor.api_key_id for actor in actors],
+        "apiKeyType": [actor.api_key_type for actor in actors],
+        "serviceAccountID": [actor.service_account_id for actor in actors],
+        "projectID": [project.id for project in projects],
+        "projectName": [project.name for project in projects],
+    }
 
 
-def columns(rows: Iterable[Row]) -> list[tuple[object, ...]]:
-    """Turn rows into one tuple per column, in the table's order: the shape the driver writes fastest."""
-    return list(zip(*map(msgspec.structs.astuple, rows), strict=True))
+COLUMNS: tuple[str, ...] = tuple(columns(()))
 
 
 def iso(seconds: int) -> str:

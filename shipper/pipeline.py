@@ -197,7 +197,7 @@ def _prepare(arrival: Arrival, enricher: Enricher, writer: Writer) -> None:
         return
     rows, dead_letters = _normalize(arrival, arrival.page)
     enricher.enrich(rows)
-    report.newest = max([report.newest, *(row.eventTime for row in rows)])
+    report.newest = max([report.newest, *(row.event_time for row in rows)])
     writer.add(delivery, rows, dead_letters)
 
 

@@ -17,7 +17,7 @@ from shipper.load.ledger import Ledger
 from shipper.load.migrations import migrations
 from shipper.load.retry import RetryingDatabase
 from shipper.load.status import source_status
-from shipper.model import DeadLetter, Lane, RawEvent, Row, Window
+from shipper.model import DeadLetter, Lane, Place, RawEvent, Row, Window
 from shipper.normalize import normalize
 from shipper.run import Run
 from shipper.simulator import Organization, Simulator
@@ -73,7 +73,7 @@ def understood_later(monkeypatch: pytest.MonkeyPatch, *ids: str) -> Callable[[],
 
     def older(raw: RawEvent) -> Row | DeadLetter:
         result = normalize(raw)
-        if isinstance(result, Row) and result.eventID in ids:
+        if isinstance(result, Row) and result.event_id in ids:
             return DeadLetter(raw, "no-event-time", "this version cannot read it")
         return result
 
@@ -107,8 +107,8 @@ async def test_a_poisoned_page_is_narrowed_down_to_what_poisons_it(
 
     def poisonous(raw: RawEvent) -> Row | DeadLetter:
         result = normalize(raw)
-        if isinstance(result, Row) and result.eventID == "audit_log-unwritable":
-            result.srcASNumber = 2**40
+        if isinstance(result, Row) and result.event_id == "audit_log-unwritable":
+            result.place = Place(as_number=2**40)
         return result
 
     monkeypatch.setattr(shipper.pipeline, "normalize", poisonous)
@@ -220,8 +220,8 @@ async def test_a_letter_that_still_cannot_be_written_stays(
 
     def poisonous(raw: RawEvent) -> Row | DeadLetter:
         result = normalize(raw)
-        if isinstance(result, Row) and result.eventID == "audit_log-one":
-            result.srcASNumber = 2**40
+        if isinstance(result, Row) and result.event_id == "audit_log-one":
+            result.place = Place(as_number=2**40)
         return result
 
     monkeypatch.setattr(shipper.pipeline, "normalize", poisonous)

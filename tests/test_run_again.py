@@ -11,7 +11,7 @@ import pytest
 import shipper.pipeline
 from shipper.enrich import open_enricher
 from shipper.load.retry import RetryingDatabase
-from shipper.model import DeadLetter, RawEvent, Row, Source, SourceID, Window, WorkspaceID
+from shipper.model import DeadLetter, Project, RawEvent, Row, Source, SourceID, Window, WorkspaceID
 from shipper.normalize import normalize
 from shipper.run import Run
 from shipper.simulator import Organization, Simulator
@@ -41,7 +41,7 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> Any:
     def changed(raw: RawEvent) -> Row | DeadLetter:
         result = normalize(raw)
         if isinstance(result, Row):
-            result.projectName = "new"
+            result.project = Project(name="new")
         return result
 
     return lambda: monkeypatch.setattr(shipper.pipeline, "normalize", changed)

@@ -37,15 +37,15 @@ Hit = tuple[dict[str, str], str, str, str, str]
 
 
 def _actor_email(row: Row) -> str:
-    return row.actorUserEmail or row.actor.get("email", "")
+    return row.actor.user_email or row.actor.identity.get("email", "")
 
 
 def _actor_id(row: Row) -> str:
-    return row.actorUserID or row.serviceAccountID or row.apiKeyID
+    return row.actor.user_id or row.actor.service_account_id or row.actor.api_key_id
 
 
 def _src_ip(row: Row) -> str:
-    return row.srcIP
+    return row.place.ip
 
 
 _VALUES: dict[Field, Callable[[Row], str]] = {

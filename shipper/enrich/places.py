@@ -8,11 +8,12 @@ source that names none contradicts none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from shipper.model import Row
+from msgspec.structs import replace
+
+from shipper.model import Place
 
 _MAX_AS_NUMBER = 2**32 - 1
 
@@ -24,20 +25,6 @@ ANONYMITY: tuple[tuple[str, str], ...] = (
     ("is_residential_proxy", "residential proxy"),
     ("is_hosting_provider", "hosting"),
 )
-
-
-class Place(NamedTuple):
-    """What is known about an address, in the order of the row's src* columns; '' and 0 are unknown."""
-
-    country: str = ""
-    as_number: int = 0
-    as_organization: str = ""
-    city: str = ""
-    connection_type: str = ""
-    isp: str = ""
-    latitude: float = 0.0
-    longitude: float = 0.0
-    user_type: str = ""
 
 
 class Record(NamedTuple):
@@ -88,6 +75,7 @@ def merge(known: Place, later: Place) -> Place:
         as_organization = as_organization or later.as_organization
         isp = isp or later.isp
     return Place(
+        ip=known.ip or later.ip,
         country=country,
         as_number=as_number,
         as_organization=as_organization,
@@ -109,36 +97,8 @@ def merge_records(records: Iterable[Record]) -> Place:
         flags = tuple(later if known is None else known for known, later in zip(flags, record.anonymity, strict=True))
     for flag, (_, word) in zip(flags, ANONYMITY, strict=True):
         if flag:
-            return place._replace(connection_type=word)
+            return replace(place, connection_type=word)
     return place
-
-
-# What the row says about its source address, in the order of Place: what the API told, after normalize.
-read_place: Callable[[Row], tuple[Any, ...]] = attrgetter(
-    "srcASCountryCode",
-    "srcASNumber",
-    "srcASOrganization",
-    "srcCity",
-    "srcConnectionType",
-    "srcISP",
-    "srcLatitude",
-    "srcLongitude",
-    "srcUserType",
-)
-
-
-def write_place(row: Row, place: Place) -> None:
-    (
-        row.srcASCountryCode,
-        row.srcASNumber,
-        row.srcASOrganization,
-        row.srcCity,
-        row.srcConnectionType,
-        row.srcISP,
-        row.srcLatitude,
-        row.srcLongitude,
-        row.srcUserType,
-    ) = place
 
 
 def _either(top: Mapping[str, object], traits: Mapping[str, object], name: str) -> object:

@@ -81,11 +81,11 @@ class Writer:
         """Take what came of one page."""
         delivery.owed += len(rows) + len(dead_letters)
         # A page at a time: it is still at hand, and the rows are gone before the next one comes.
-        for column, values in zip(self._columns, columns(rows), strict=False):
+        for column, values in zip(self._columns, columns(rows).values(), strict=True):
             column.extend(values)
         self._owners += [delivery] * len(rows)
         self._letters += [(delivery, Letter.of(letter)) for letter in dead_letters]
-        self._bytes += sum([len(row.rawLog) for row in rows])
+        self._bytes += sum([len(row.raw) for row in rows])
         self._bytes += sum(len(letter.event.raw) for letter in dead_letters)
         if rows or dead_letters:
             self._begin()

@@ -7,8 +7,9 @@ from functools import lru_cache
 import msgspec
 import orjson
 
+from shipper.model import Actor, Place
 from shipper.normalize.fields import Object, is_email, table, text
-from shipper.normalize.places import NOWHERE, Place, place_of
+from shipper.normalize.places import NOWHERE, place_of
 
 # Actors up to this size are remembered, so many of them: a session's events all have the same.
 _REMEMBERED_SIZE = 1024
@@ -21,27 +22,17 @@ _SESSION_TAGS = (
 )
 
 
-class Actor(msgspec.Struct, frozen=True, gc=False):
-    """The actor's columns, of which `identity` is the column `actor`; its tags; and what could not be read.
+class Acted(msgspec.Struct, frozen=True, gc=False):
+    """Who acted and where from, the tags that go with it, and what could not be read."""
 
-    Many rows share one: what it holds is to be read, not changed.
-    """
-
-    type: str
-    ip: str
-    user_id: str
-    user_email: str
-    api_key_id: str
-    api_key_type: str
-    service_account_id: str
-    identity: dict[str, str]
+    actor: Actor
     place: Place
     tags: dict[str, str]
     wrong: tuple[str, ...]
     invalid: tuple[str, ...]
 
 
-def actor_of(document: Object) -> Actor:
+def actor_of(document: Object) -> Acted:
     """The actor, empty when the event names none. Which keys are there decides, not what `actor.type` says."""
     wrong: list[str] = []
     invalid: list[str] = []
@@ -70,26 +61,29 @@ def actor_of(document: Object) -> Actor:
         invalid.append(email_path)
     kind = text(actor, "type", "actor.type", wrong)
     ip = text(session, "ip_address", "actor.session.ip_address", wrong)
-    place = place_of(ip, session) if session else NOWHERE
-    wrong += place.wrong
-    tags = dict(place.tags)
+    told = place_of(ip, session) if session else NOWHERE
+    wrong += told.wrong
+    tags = dict(told.tags)
     for name, tag, path in _SESSION_TAGS:
         if value := text(session, name, path, wrong):
             tags[tag] = value
-    return Actor(
-        *(kind, ip, user_id, user_email, key_id, key_type, service_account_id),
-        _identity(user_id, email, service_account_id, acts_as_service_account=key_type == "service_account"),
-        *(place, tags, tuple(wrong), (*invalid, *place.invalid)),
+    identity = _identity(user_id, email, service_account_id, acts_as_service_account=key_type == "service_account")
+    return Acted(
+        Actor(kind, ip, user_id, user_email, key_id, key_type, service_account_id, identity),
+        told.place,
+        tags,
+        tuple(wrong),
+        (*invalid, *told.invalid),
     )
 
 
-def actor_in(raw: bytes) -> Actor:
+def actor_in(raw: bytes) -> Acted:
     """The actor in these bytes, the value of an event's `actor`. Raises ValueError when they are not plain JSON."""
     return _remembered(raw) if len(raw) <= _REMEMBERED_SIZE else actor_of({"actor": orjson.loads(raw)})
 
 
 @lru_cache(_REMEMBERED)
-def _remembered(raw: bytes) -> Actor:
+def _remembered(raw: bytes) -> Acted:
     return actor_of({"actor": orjson.loads(raw)})
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 import msgspec
 import orjson
 
+from shipper.model import Place
 from shipper.normalize.countries import alpha2
 from shipper.normalize.fields import Object, as_number, canonical_ip, degrees, table, text
 
@@ -19,24 +20,19 @@ _REMEMBERED = 8192
 _TEXTS = ("country", "city", "region", "region_code")
 
 
-class Place(msgspec.Struct, frozen=True, gc=False):
-    """The src* columns an event fills by itself, the tags that go with them, and what could not be read."""
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """A place, the tags that go with it, and what could not be read."""
 
-    ip: str = ""
-    country: str = ""
-    as_number: int = 0
-    city: str = ""
-    latitude: float = 0.0
-    longitude: float = 0.0
+    place: Place = Place()
     tags: tuple[tuple[str, str], ...] = ()
     wrong: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
 
 
-NOWHERE = Place()
+NOWHERE = Told()
 
 
-def place_of(address: str, session: Object) -> Place:
+def place_of(address: str, session: Object) -> Told:
     """The session's place."""
     wrong: list[str] = []
     details = table(session, "ip_address_details", _DETAILS, wrong)
@@ -49,12 +45,12 @@ def place_of(address: str, session: Object) -> Place:
 
 
 @lru_cache(_REMEMBERED)
-def _remembered(address: str, details: str, wrong: tuple[str, ...]) -> Place:
+def _remembered(address: str, details: str, wrong: tuple[str, ...]) -> Told:
     # The details as text have a hash, and tell 1 from 1.0 and true.
     return _place(address, orjson.loads(details), list(wrong))
 
 
-def _place(address: str, details: Object, wrong: list[str]) -> Place:
+def _place(address: str, details: Object, wrong: list[str]) -> Told:
     invalid: list[str] = []
     country, city, region, region_code = (text(details, key, f"{_DETAILS}.{key}", wrong) for key in _TEXTS)
     code = alpha2(country)
@@ -66,13 +62,8 @@ def _place(address: str, details: Object, wrong: list[str]) -> Place:
     latitude, longitude = _coordinates(details.get("latitude"), details.get("longitude"), invalid)
     ip = canonical_ip(address)
     tags = {"region": region, "regionCode": region_code, "srcIPInvalid": "true" if address and not ip else ""}
-    return Place(
-        ip,
-        code,
-        number or 0,
-        city,
-        latitude,
-        longitude,
+    return Told(
+        Place(code, number or 0, city=city, latitude=latitude, longitude=longitude, ip=ip),
         tuple((key, value) for key, value in tags.items() if value),
         tuple(wrong),
         tuple(invalid),

@@ -8,6 +8,7 @@ from functools import lru_cache
 import msgspec
 import orjson
 
+from shipper.model import Project
 from shipper.normalize.catalog import Path, ResourceReader
 from shipper.normalize.fields import Object, table, text
 
@@ -23,16 +24,15 @@ _REMEMBERED = 4096
 Found = dict[tuple[str, str], dict[str, str]]
 
 
-class Project(msgspec.Struct, frozen=True, gc=False):
-    """The project's columns, the text of the resource that it is, and what could not be read."""
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """A project, the text of the resource that it is, and what could not be read."""
 
-    id: str
-    name: str
+    project: Project
     resource: str
     wrong: tuple[str, ...]
 
 
-def project_of(document: Object) -> Project:
+def project_of(document: Object) -> Named:
     """The project, empty when the event names none."""
     wrong: list[str] = []
     project = table(document, "project", "project", wrong)
@@ -42,21 +42,21 @@ def project_of(document: Object) -> Project:
     resource = ""
     if identity and len(identity) <= MAX_TEXT and len(name) <= MAX_TEXT:
         resource = orjson.dumps({"type": "project", "id": identity, **named}).decode()
-    return Project(identity, name, resource, tuple(wrong))
+    return Named(Project(identity, name), resource, tuple(wrong))
 
 
-def project_in(raw: bytes) -> Project:
+def project_in(raw: bytes) -> Named:
     """The project in these bytes, the value of an event's `project`. Raises ValueError when they are not plain JSON."""
     return _remembered(raw) if len(raw) <= _REMEMBERED_SIZE else project_of({"project": orjson.loads(raw)})
 
 
 @lru_cache(_REMEMBERED)
-def _remembered(raw: bytes) -> Project:
+def _remembered(raw: bytes) -> Named:
     return project_of({"project": orjson.loads(raw)})
 
 
 def resources_of(
-    payload: object, readers: tuple[ResourceReader, ...], project: Project, wrong: list[str]
+    payload: object, readers: tuple[ResourceReader, ...], named: Named, wrong: list[str]
 ) -> tuple[list[str], bool]:
     """The resources in the catalog's order, the project last unless it is one of them, none twice.
 
@@ -76,12 +76,13 @@ def resources_of(
                     kind = _read(holder, reader.type_path, wrong) or reader.type
                     name, email = _read(holder, reader.name, wrong), _read(holder, reader.email, wrong)
                     cut |= _add(found, kind, identity, name, email)
-    alone = bool(project.resource) and ("project", project.id) not in found and len(found) < MAX_RESOURCES
+    project = named.project
+    alone = bool(named.resource) and ("project", project.id) not in found and len(found) < MAX_RESOURCES
     if project.id and not alone:
         cut |= _add(found, "project", project.id, project.name)
     texts = [orjson.dumps(resource).decode() for resource in found.values()] if found else []
     if alone:
-        texts.append(project.resource)
+        texts.append(named.resource)
     return texts, cut
 
 

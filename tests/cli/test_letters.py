@@ -100,7 +100,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
             return normalize(event)
         result = normalize(msgspec.structs.replace(event, raw=EVENT.replace(b"a1", b"a2")))
         assert isinstance(result, Row)
-        result.rawLog = event.raw
+        result.raw = event.raw
         return result
 
     monkeypatch.setattr(shipper.pipeline, "normalize", newer)

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
-from shipper.enrich.places import Place, read_place, write_place
-from shipper.model import Row
+from shipper.model import Place, Row
+from tests import rows
+from tests.rows import flat
 
 
 def make_row(ip: str = "", place: Place | None = None, **values: Any) -> Row:
-    row = Row(
-        workspaceID="w",
-        sourceID="s",
-        sourceType="openai",
-        sourceTTL=0,
-        receivedAt=1_767_225_600,
-        id="r",
-        eventTime=1_767_225_600,
-        eventName="login.succeeded",
-        eventID="e",
-        srcIP=ip,
-        **values,
-    )
-    if place is not None:
-        write_place(row, place)
+    row = rows.make_row(receivedAt=1_767_225_600, eventTime=1_767_225_600, eventType="login.succeeded", **values)
+    row.place = replace(place or row.place, ip=ip)
     return row
 
 
 def place_of(row: Row) -> Place:
-    return Place(*read_place(row))
+    """What is known of the row's address, without the address."""
+    return replace(row.place, ip="")
 
 
 def changed(before: Row, after: Row) -> set[str]:
     """The columns in which two rows differ."""
-    old, new = msgspec.structs.asdict(before), msgspec.structs.asdict(after)
+    old, new = flat(before), flat(after)
     return {name for name in old if old[name] != new[name]}

@@ -60,7 +60,7 @@ def test_databases_and_lists_both_fill_a_row(settings: Settings) -> None:
         assert enricher.lookups == Lookups(2, 2)
         assert enricher.databases == (DatabaseInfo(settings.geoip_databases[0], "GeoLite2-City", BUILT),)
     assert changed(before, row) == {"srcASCountryCode", "srcCity", "srcLatitude", "srcLongitude", "enrichments"}
-    assert (row.srcASCountryCode, row.srcCity, row.srcLatitude, row.srcLongitude) == ("FR", "Paris", 48.85, 2.35)
+    assert (row.place.country, row.place.city, row.place.latitude, row.place.longitude) == ("FR", "Paris", 48.85, 2.35)
     assert row.enrichments == [({"site": "paris"}, "src.ip", "offices", "cidr", "81.2.0.0/16")]
 
 

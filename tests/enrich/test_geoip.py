@@ -12,11 +12,13 @@ from pathlib import Path
 import maxminddb
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from shipper.enrich.contract import DatabaseInfo
 from shipper.enrich.geoip import GeoIP, open_database, read_info
-from shipper.enrich.places import NOWHERE, Place
+from shipper.enrich.places import NOWHERE
 from shipper.errors import ConfigError
+from shipper.model import Place
 from shipper.telemetry import Lookups
 from tests.enrich.rows import changed, make_row, place_of
 from tests.mmdb import BUILT, asn_record, city_record, country_record, isp_record, write_mmdb
@@ -108,7 +110,7 @@ def test_addresses_of_both_versions(tmp_path: Path, ip: str, city: str) -> None:
     geoip(
         tmp_path, ("GeoIP2-City", {"2a00:1450::/32": city_record("IE", "Dublin", 53.3, -6.2), NETWORK: PARIS})
     ).enrich([row])
-    assert row.srcCity == city
+    assert row.place.city == city
 
 
 def test_an_ipv6_address_is_not_in_an_ipv4_database(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_an_ipv6_address_is_not_in_an_ipv4_database(tmp_path: Path) -> None:
     enrichment = GeoIP([open_database(path)])
     rows = [make_row("2a00:1450::1"), make_row(IP)]
     enrichment.enrich(rows)
-    assert [row.srcCity for row in rows] == ["", "Paris"]
+    assert [row.place.city for row in rows] == ["", "Paris"]
     assert [row.tags for row in rows] == [{}, {}]
     assert enrichment.lookups.failed == 0
 
@@ -177,16 +179,16 @@ def test_databases_are_merged_in_their_order_and_the_api_comes_last(tmp_path: Pa
         ("GeoIP2-ISP", {NETWORK: isp_record(64500, "Org", "Isp")}),
         ("GeoLite2-ASN", {NETWORK: asn_record(64501, "Other")}),
     )
-    row = make_row(IP, PARIS_PLACE._replace(as_number=64502, as_organization="Third", user_type="business"))
+    row = make_row(IP, replace(PARIS_PLACE, as_number=64502, as_organization="Third", user_type="business"))
     enrichment.enrich([row])
     assert place_of(row) == Place(country="GB", as_number=64500, as_organization="Org", isp="Isp", user_type="business")
 
 
 def test_the_api_fills_what_the_databases_left_unknown(tmp_path: Path) -> None:
     """The country is the database's, city and coordinates come from an API that names the same country."""
-    row = make_row(IP, PARIS_PLACE._replace(as_number=64502))
+    row = make_row(IP, replace(PARIS_PLACE, as_number=64502))
     geoip(tmp_path, ("GeoIP2-Country", {NETWORK: country_record("FR")})).enrich([row])
-    assert place_of(row) == PARIS_PLACE._replace(as_number=64502)
+    assert place_of(row) == replace(PARIS_PLACE, as_number=64502)
 
 
 def test_rows_of_one_address_keep_their_own_details(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ for overwritten in (b"", b"<html>", bytes(len(content)), content[:5000]):
     row = make_row(sys.argv[2])
     enrichment._generation.find.cache_clear()
     enrichment.enrich([row])
-    print(row.srcCity, row.tags)
+    print(row.place.city, row.tags)
 """
 
 
@@ -94,7 +94,7 @@ def test_a_damaged_file_is_used_as_far_as_it_can_be_read(city: Path, damage: obj
     rows = [make_row("20.0.0.1"), make_row(IP)]
     enrichment = GeoIP([database])
     enrichment.enrich(rows)
-    assert [row.srcASCountryCode for row in rows] == ["FR", "" if damage is unreadable else "FR"]
+    assert [row.place.country for row in rows] == ["FR", "" if damage is unreadable else "FR"]
     assert [row.tags for row in rows] == [{}, {"geoipFailed": "GeoIP2-City"} if damage is unreadable else {}]
     assert type(database._reader) is maxminddb.Reader
     enrichment.close()

@@ -24,9 +24,9 @@ def test_city_and_isp_agree_with_the_official_models(tmp_path: Path) -> None:
         enricher.enrich(rows)
     with geoip2.database.Reader(city) as cities, geoip2.database.Reader(isp) as providers:
         for one in rows:
-            place, provider = cities.city(one.srcIP), providers.isp(one.srcIP)
-            assert (one.srcASCountryCode, one.srcCity) == (place.country.iso_code, place.city.name)
-            assert (one.srcLatitude, one.srcLongitude) == (place.location.latitude, place.location.longitude)
-            assert one.srcASNumber == provider.autonomous_system_number
-            assert one.srcASOrganization == provider.autonomous_system_organization
-            assert one.srcISP == provider.isp
+            place, provider = cities.city(one.place.ip), providers.isp(one.place.ip)
+            assert (one.place.country, one.place.city) == (place.country.iso_code, place.city.name)
+            assert (one.place.latitude, one.place.longitude) == (place.location.latitude, place.location.longitude)
+            assert one.place.as_number == provider.autonomous_system_number
+            assert one.place.as_organization == provider.autonomous_system_organization
+            assert one.place.isp == provider.isp

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from shipper.enrich.places import ANONYMITY, NOWHERE, Place, Record, merge, merge_records, read_place, read_record
-from tests.enrich.rows import make_row
+from shipper.enrich.places import ANONYMITY, NOWHERE, Record, merge, merge_records, read_record
+from shipper.model import Place
 from tests.mmdb import asn_record, city_record, country_record, isp_record
 
 SILENT = (None,) * len(ANONYMITY)
@@ -114,11 +115,11 @@ OTHER = Place(as_number=64501, as_organization="Other", isp="Other Isp")
         pytest.param(NOWHERE, LONDON, LONDON, id="nothing known yet"),
         pytest.param(LONDON, NOWHERE, LONDON, id="nothing to add"),
         pytest.param(
-            Place(country="FR"), LONDON._replace(country=""), LONDON._replace(country="FR"), id="silent on the country"
+            Place(country="FR"), replace(LONDON, country=""), replace(LONDON, country="FR"), id="silent on the country"
         ),
         pytest.param(Place(city="Paris"), Place(country="FR"), Place(country="FR", city="Paris"), id="country later"),
         pytest.param(
-            Place(country="FR", city="Lyon"), PARIS, PARIS._replace(city="Lyon"), id="city known, coordinates not"
+            Place(country="FR", city="Lyon"), PARIS, replace(PARIS, city="Lyon"), id="city known, coordinates not"
         ),
         pytest.param(
             Place(country="FR", latitude=0.0, longitude=2.5),
@@ -135,14 +136,14 @@ OTHER = Place(as_number=64501, as_organization="Other", isp="Other Isp")
         pytest.param(Place(isp="Isp"), Place(as_number=64500), Place(as_number=64500, isp="Isp"), id="AS later"),
         pytest.param(
             Place(country="FR", as_number=64500),
-            LONDON._replace(as_number=64500, as_organization="Org", isp="Isp"),
-            ORG._replace(country="FR"),
+            replace(LONDON, as_number=64500, as_organization="Org", isp="Isp"),
+            replace(ORG, country="FR"),
             id="another country with the same AS",
         ),
         pytest.param(
             Place(country="FR", as_number=64500),
-            LYON._replace(as_number=64501, as_organization="Other"),
-            LYON._replace(as_number=64500),
+            replace(LYON, as_number=64501, as_organization="Other"),
+            replace(LYON, as_number=64500),
             id="another AS with the same country",
         ),
         pytest.param(
@@ -189,21 +190,3 @@ def test_a_third_source_is_held_against_all_before_it() -> None:
 def test_an_anonymizer_decides_the_connection_type(records: list[Record], expected: str) -> None:
     """The strongest word of all databases wins; a flag an earlier database denies stays denied; else MaxMind's type."""
     assert merge_records(records) == Place(connection_type=expected)
-
-
-def test_a_row_gives_back_the_place_written_to_it() -> None:
-    """Every src* column is in its place, in both directions."""
-    place = Place("FR", 64500, "Org", "Paris", "vpn", "Isp", 48.85, 2.35, "business")
-    row = make_row("81.2.69.1", place)
-    assert read_place(row) == place
-    assert (
-        row.srcASCountryCode,
-        row.srcASNumber,
-        row.srcASOrganization,
-        row.srcCity,
-        row.srcConnectionType,
-        row.srcISP,
-        row.srcLatitude,
-        row.srcLongitude,
-        row.srcUserType,
-    ) == ("FR", 64500, "Org", "Paris", "vpn", "Isp", 48.85, 2.35, "business")

@@ -70,7 +70,7 @@ def geoip(path: Path) -> Iterator[GeoIP]:
 def city(geoip: GeoIP) -> str:
     row = make_row(IP)
     geoip.enrich([row])
-    return row.srcCity
+    return row.place.city
 
 
 def in_place(path: Path, content: bytes) -> None:
@@ -309,7 +309,7 @@ def test_a_database_is_tried_out_after_enough_lookups(trials: Trials, geoip: Geo
     for row in again:
         geoip.enrich([row])
     assert again == rows
-    assert rows[0].srcCity == "City 20"
+    assert rows[0].place.city == "City 20"
     look(geoip)
     assert trials.begun == 1
 
@@ -376,7 +376,7 @@ def test_a_batch_is_enriched_from_one_database_while_another_takes_over(
         while not done.is_set():
             rows = [make_row(f"81.2.69.{last}") for last in range(256)]
             geoip.enrich(rows)
-            cities = {row.srcCity for row in rows}
+            cities = {row.place.city for row in rows}
             seen.update(cities)
             if len(cities) != 1 or any(row.tags for row in rows):
                 mixed.append(cities)

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from shipper.load.batches import Delivery
+from shipper.load.batches import Batch, Delivery, batches
 from shipper.load.clickhouse import Database
 from shipper.load.ledger import Ledger
 from shipper.load.writer import Writer
-from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, Window, WorkspaceID
+from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, Window, WorkspaceID, columns
 from shipper.telemetry import LaneReport
+from tests.rows import make_row
 
 SOURCE = Source(WorkspaceID("w"), SourceID("s"))
 OTHER = Source(WorkspaceID("w"), SourceID("other"))
@@ -26,12 +27,11 @@ def row(number: int, *, time: int | None = None, source: Source = SOURCE, **valu
     fields: dict[str, Any] = {
         "workspaceID": source.workspace_id,
         "sourceID": source.source_id,
-        "sourceType": "openai",
         "sourceTTL": 0,
         "receivedAt": NOON + 3600,
         "id": hashlib.sha256(event_id.encode()).hexdigest(),
         "eventTime": NOON + number if time is None else time,
-        "eventName": "login.succeeded",
+        "eventType": "login.succeeded",
         "eventID": event_id,
         "actor": {"id": "user-1"},
         "tags": {"lane": "organization"},
@@ -39,7 +39,7 @@ def row(number: int, *, time: int | None = None, source: Source = SOURCE, **valu
         "enrichments": [({"k": "v"}, "src.ip", "list", "exact", "1.1.1.1")],
         "rawLog": b'{"id":"%d"}' % number,
     }
-    return Row(**(fields | values))
+    return make_row(**(fields | values))
 
 
 def rows(*numbers: int) -> list[Row]:
@@ -52,6 +52,12 @@ def dead_letter(raw: bytes, *, source: Source = SOURCE) -> DeadLetter:
 
 def delivery(window: Window | None = None, *, source: Source = SOURCE, lane: Lane = Lane.ORGANIZATION) -> Delivery:
     return Delivery(source, lane, window, LaneReport(source, lane))
+
+
+def batch_of(given: Sequence[Row]) -> Batch:
+    """The rows as the writer writes them."""
+    [batch] = batches([*columns(given).values()], [delivery()] * len(given), [])
+    return batch
 
 
 def counted(delivery: Delivery) -> tuple[int, int, int]:

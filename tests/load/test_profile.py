@@ -10,7 +10,6 @@ import pytest
 
 from shipper.errors import DatabaseError, DatabaseUnavailable
 from shipper.load import dead_letters, runs, schema, server
-from shipper.load.batches import batches
 from shipper.load.clickhouse import Database, connect
 from shipper.load.dead_letters import Filter, Letter
 from shipper.load.ledger import Ledger
@@ -20,7 +19,7 @@ from shipper.model import Lane, RunID, Source, SourceID, Window, WorkspaceID, co
 from shipper.telemetry import RunReport, Status
 from tests.clickhouse_server import running_server, skip_where_there_is_no_way
 from tests.conftest import database_settings
-from tests.load.rows import NOON, OTHER, SOURCE, counted, dead_letter, delivery, give, row, rows, writer
+from tests.load.rows import NOON, OTHER, SOURCE, batch_of, counted, dead_letter, delivery, give, row, rows, writer
 
 HOSTILE: dict[str, dict[str, str]] = {
     "nulls": {"join_use_nulls": "1"},
@@ -169,7 +168,7 @@ def questions(database: Database) -> dict[str, Callable[[], Awaitable[Any]]]:
         "bytes": lambda: dead_letters.read(database, SOURCE, [letter.id for _, letter in letters]),
         "known": lambda: dead_letters._known(database, letters),
         "resolved": lambda: dead_letters._resolved(database, letters),
-        "there": lambda: writer(database)._present(batches(columns(rows(*range(12))), [delivery()] * 12, [])[0]),
+        "there": lambda: writer(database)._present(batch_of(rows(*range(12)))),
         "covered": lambda: ledger.covered(Lane.ORGANIZATION),
         "settled": lambda: ledger.covered(Lane.ORGANIZATION, settled_after=10),
         "drained": lambda: ledger.covered(Lane.ORGANIZATION, drained_since=NOON),
@@ -226,7 +225,7 @@ async def test_an_insert_that_takes_too_long_is_not_acknowledged(plain: Database
     """The same profile would have a server say "done" without a row written."""
     before = await plain.query("SELECT count() FROM openai_audit_logs")
     database = await as_user("time")
-    data = columns(rows(100, 101))
+    data = [*columns(rows(100, 101)).values()]
     with pytest.raises(DatabaseUnavailable) as caught:
         await database.insert(LOGS.name, LOGS.columns, LOGS.types, data, token="late")
     assert caught.value.code == _TIMEOUT

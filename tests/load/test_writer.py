@@ -28,6 +28,7 @@ from tests.load.rows import (
     rows,
     writer,
 )
+from tests.rows import flat
 
 HOUR = Window(NOON, NOON + 3600)
 LOGS = "openai_audit_logs"
@@ -69,7 +70,7 @@ async def test_every_column_arrives(database: Database) -> None:
     await batch.flush()
     selected = ", ".join(f"hex({name})" if name == "rawLog" else name for name in COLUMNS)
     [values] = await database.query(f"SELECT {selected} FROM openai_audit_logs")
-    expected = {name: getattr(given, name) for name in COLUMNS} | {"rawLog": given.rawLog.hex().upper()}
+    expected = flat(given) | {"rawLog": given.raw.hex().upper()}
     found = dict(zip(COLUMNS, values, strict=True))
     # An unnamed tuple and the driver's named one hold the same.
     found["enrichments"] = [tuple(e.values()) if isinstance(e, dict) else tuple(e) for e in found["enrichments"]]

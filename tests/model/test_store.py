@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from shipper.load import schema
-from shipper.load.batches import batches
 from shipper.load.clickhouse import Database, connect
 from shipper.load.ledger import Drained, Ledger
 from shipper.load.tables import LOGS
 from shipper.load.writer import Writer
 from shipper.model import Lane, Row, RunID, Window, columns
 from tests.conftest import database_settings
-from tests.load.rows import NOON, OTHER, SOURCE, delivery, row
+from tests.load.rows import NOON, OTHER, SOURCE, batch_of, row
 from tests.model.store import Store
 from tests.model.time import Time
 
@@ -93,7 +92,7 @@ async def test_the_search_for_rows_gives_the_same_answer(both: list[Database]) -
         writer = Writer(
             database, Ledger(database, SOURCE), RunID("run"), rows=9, bytes=10**6, age=1.0, clock=lambda: 0.0
         )
-        answers.append(await writer._present(batches(columns(asked), [delivery()] * len(asked), [])[0]))
+        answers.append(await writer._present(batch_of(asked)))
     assert answers[0] == answers[1] != set()
 
 
@@ -109,9 +108,9 @@ async def test_a_token_counts_for_each_partition(both: list[Database]) -> None:
     modelled, real = both
     store: Any = modelled
     found = await real.query("SELECT eventID FROM openai_audit_logs ORDER BY eventID SETTINGS final = 0")
-    assert [event_id for (event_id,) in found] == [november.eventID, december.eventID]
-    assert sorted(record["eventID"] for record in store.store.rows) == [november.eventID, december.eventID]
+    assert [event_id for (event_id,) in found] == [november.event_id, december.event_id]
+    assert sorted(record["eventID"] for record in store.store.rows) == [november.event_id, december.event_id]
 
 
 async def insert(database: Database, rows: Sequence[Row], token: str) -> None:
-    await database.insert(LOGS.name, LOGS.columns, LOGS.types, columns(rows), token=token)
+    await database.insert(LOGS.name, LOGS.columns, LOGS.types, [*columns(rows).values()], token=token)

@@ -10,6 +10,7 @@ import pytest
 
 from shipper.model import DeadLetter, Lane, RawEvent, Row, Source, SourceID, WorkspaceID
 from shipper.normalize import normalize
+from tests.rows import view
 
 SOURCE = Source(WorkspaceID("workspace-1"), SourceID("source-1"), retention_days=90)
 RECEIVED_AT = 1_760_100_000
@@ -19,11 +20,11 @@ def received(raw: bytes, lane: Lane = Lane.ORGANIZATION) -> RawEvent:
     return RawEvent(raw, lane, SOURCE, RECEIVED_AT)
 
 
-def row_of(raw: bytes, lane: Lane = Lane.ORGANIZATION) -> Row:
-    """The row of an event that must become one."""
+def row_of(raw: bytes, lane: Lane = Lane.ORGANIZATION) -> Any:
+    """The row of an event that must become one: its columns as attributes."""
     row = normalize(received(raw, lane))
     assert isinstance(row, Row), row
-    return row
+    return view(row)
 
 
 def dead_letter_of(raw: bytes) -> DeadLetter:

@@ -11,12 +11,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from shipper.model import DeadLetter, Lane, Row
 from shipper.normalize import event_types, normalize
 from tests.normalize.conftest import received
+from tests.rows import flat
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
@@ -29,7 +29,7 @@ def plain(result: Row | DeadLetter) -> dict[str, Any]:
     """A row or dead letter as row.json has it."""
     if isinstance(result, DeadLetter):
         return {"deadLetter": {"reason": result.reason, "detail": result.detail}}
-    values = msgspec.structs.asdict(result)
+    values = flat(result)
     return {name: value for name, value in values.items() if name != "rawLog" and value not in ("", 0, False, [], {})}
 
 
@@ -42,7 +42,7 @@ def test_golden(case: str) -> None:
     if os.environ.get("REGENERATE_GOLDENS") == "1":
         path.write_text(json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     assert plain(result) == json.loads(path.read_text(encoding="utf-8"))
-    assert (result.rawLog if isinstance(result, Row) else result.event.raw) == event.raw
+    assert (result.raw if isinstance(result, Row) else result.event.raw) == event.raw
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -6,24 +6,23 @@ from typing import Any
 
 import pytest
 
-from shipper.model import Row
 from tests.normalize.conftest import Make, row_of
 
 DETAILS = "actor.session.ip_address_details"
 
 
-def place(row: Row) -> tuple[object, ...]:
+def place(row: Any) -> tuple[object, ...]:
     columns = (row.srcIP, row.srcASCountryCode, row.srcASNumber, row.srcCity, row.srcLatitude, row.srcLongitude)
     assert (row.srcASOrganization, row.srcConnectionType, row.srcISP, row.srcUserType) == ("", "", "", "")
     return columns
 
 
-def at(make: Make, address: object, **details: Any) -> Row:
+def at(make: Make, address: object, **details: Any) -> Any:
     session = {"ip_address": address, "ip_address_details": details}
     return row_of(make(actor={"type": "session", "session": session}))
 
 
-def marks(row: Row) -> dict[str, str]:
+def marks(row: Any) -> dict[str, str]:
     return {key: value for key, value in row.tags.items() if key not in ("lane", "category")}
 
 

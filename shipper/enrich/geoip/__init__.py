@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from shipper.config import Settings
 from shipper.enrich.addresses import parse_address, reserved_kind
@@ -19,9 +19,9 @@ from shipper.enrich.contract import DatabaseInfo
 from shipper.enrich.files import WatchedFile
 from shipper.enrich.geoip.database import DAMAGE, Database, not_usable, open_database, read_info, try_out
 from shipper.enrich.geoip.trial import Verdict
-from shipper.enrich.places import NOWHERE, Place, Record, merge, merge_records, read_place, write_place
+from shipper.enrich.places import NOWHERE, Record, merge, merge_records
 from shipper.errors import ConfigError
-from shipper.model import Row
+from shipper.model import Place, Row
 from shipper.telemetry import Lookups, logger
 
 __all__ = ["TRY_AGAIN_AFTER", "Database", "GeoIP", "Verdict", "open_database", "open_geoip", "read_info", "try_out"]
@@ -86,12 +86,12 @@ class Generation:
             self._found += 1
         return Finding(NOWHERE if place == NOWHERE else place, failed=",".join(failed))
 
-    def _merge(self, address: str, *told: Any) -> tuple[Place | None, dict[str, str]]:
-        """The place of an address beside what its event told; None when no database knows it. And the marks."""
-        place, reserved, failed = self.find(address)
+    def _merge(self, told: Place) -> tuple[Place, dict[str, str]]:
+        """What an event told of its place, beside what is known about its address; and the marks."""
+        place, reserved, failed = self.find(told.ip)
         marks = {RESERVED_TAG: reserved, FAILED_TAG: failed}
         return (
-            None if place is NOWHERE else merge(place, Place(*told)),
+            told if place is NOWHERE else merge(place, told),
             {name: mark for name, mark in marks.items() if mark},
         )
 
@@ -220,13 +220,10 @@ class GeoIP:
     def enrich(self, rows: Sequence[Row]) -> None:
         generation = self._generation
         for row in rows:
-            if not row.srcIP:
-                continue
-            place, tags = generation.merged(row.srcIP, *read_place(row))
-            if place is not None:
-                write_place(row, place)
-            if tags:
-                row.tags = {**row.tags, **tags}
+            if row.place.ip:
+                row.place, marks = generation.merged(row.place)
+                if marks:
+                    row.tags = {**row.tags, **marks}
 
     def refresh(self) -> None:
         replaced = [watched.refresh() for watched in self._watched]

@@ -23,13 +23,13 @@ from shipper.normalize import normalize
 BATCH = 20_000
 
 
-def batches(path: Path) -> list[list[tuple[object, ...]]]:
+def batches(path: Path) -> list[list[list[object]]]:
     source = Source(WorkspaceID("default"), SourceID("openai"))
     now = int(time.time())
     with path.open("rb") as lines:
         found = [normalize(RawEvent(line.rstrip(b"\n"), Lane.ARCHIVE, source, now)) for line in lines]
     rows = [row for row in found if isinstance(row, Row)]
-    return [columns(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
+    return [[*columns(rows[start : start + BATCH]).values()] for start in range(0, len(rows), BATCH)]
 
 
 def main(_kind: str, path: str) -> None:

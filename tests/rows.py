@@ -1,0 +1,86 @@
+"""Rows by the names of the table's columns: as a test writes them, and as it looks at them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from shipper.model import Actor, Place, Project, Row, Source, columns
+
+_PARTS: dict[str, tuple[type[Any], dict[str, str]]] = {
+    "source": (Source, {"workspaceID": "workspace_id", "sourceID": "source_id", "sourceTTL": "retention_days"}),
+    "actor": (
+        Actor,
+        {
+            "actor": "identity",
+            "actorType": "type",
+            "actorIP": "ip",
+            "actorUserID": "user_id",
+            "actorUserEmail": "user_email",
+            "apiKeyID": "api_key_id",
+            "apiKeyType": "api_key_type",
+            "serviceAccountID": "service_account_id",
+        },
+    ),
+    "place": (
+        Place,
+        {
+            "srcIP": "ip",
+            "srcASCountryCode": "country",
+            "srcASNumber": "as_number",
+            "srcASOrganization": "as_organization",
+            "srcCity": "city",
+            "srcConnectionType": "connection_type",
+            "srcISP": "isp",
+            "srcLatitude": "latitude",
+            "srcLongitude": "longitude",
+            "srcUserType": "user_type",
+        },
+    ),
+    "project": (Project, {"projectID": "id", "projectName": "name"}),
+}
+_OWN = {
+    "receivedAt": "received_at",
+    "id": "id",
+    "eventTime": "event_time",
+    "eventType": "event_type",
+    "eventID": "event_id",
+    "tags": "tags",
+    "resources": "resources",
+    "readOnly": "read_only",
+    "rawLog": "raw",
+    "enrichments": "enrichments",
+}
+_DEFAULTS: dict[str, Any] = {
+    "workspaceID": "w",
+    "sourceID": "s",
+    "receivedAt": 0,
+    "id": "r",
+    "eventTime": 0,
+    "eventType": "",
+    "eventID": "e",
+    "tags": {},
+    "resources": [],
+    "readOnly": False,
+    "rawLog": b"",
+}
+
+
+def make_row(**values: Any) -> Row:
+    """A row of these columns; a column that no row can choose is a KeyError."""
+    rest = _DEFAULTS | values
+    made = {
+        name: kind(**{field: rest.pop(column) for column, field in fields.items() if column in rest})
+        for name, (kind, fields) in _PARTS.items()
+    }
+    return Row(**made, **{_OWN[column]: value for column, value in rest.items()})
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """The row's 46 columns."""
+    return {name: values[0] for name, values in columns([row]).items()}
+
+
+def view(row: Row) -> Any:
+    """The row's 46 columns as attributes."""
+    return SimpleNamespace(**flat(row))
