@@ -9,6 +9,9 @@ PYTHON ?=
 GROUP := dev
 EXTRA := embedded
 
+# Tests are shared out among processes, each with a ClickHouse server of its own.
+SHARED := -n auto --maxprocesses 4 --dist worksteal
+
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 comma := ,
@@ -27,7 +30,7 @@ demo: $(READY) ## Ship 30 days of a simulated organization into an embedded Clic
 	@$(BIN)/shipper demo
 
 test: $(READY) ## Run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest $(SHARED)
 
 model: $(READY) ## Search longer for a way to lose an event in the model, each time another way
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/model -k nothing_is_lost
@@ -53,7 +56,7 @@ types: $(READY) ## Check types
 	$(BIN)/mypy
 
 cover: $(READY) ## Run the tests and measure the branches they take
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest $(SHARED) --cov --cov-report=term
 
 format: $(READY) ## Format, and mend what lint can mend
 	$(BIN)/ruff format .

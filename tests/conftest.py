@@ -18,6 +18,7 @@ from tests.secrets_scan import (
     pytest_runtest_logreport,
     pytest_sessionfinish,
     pytest_terminal_summary,
+    pytest_testnodedown,
     pytest_unconfigure,
     report_leak,
     tables_that_leak,
@@ -29,6 +30,7 @@ __all__ = [
     "pytest_runtest_logreport",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
+    "pytest_testnodedown",
     "pytest_unconfigure",
     "restricted_server",
 ]

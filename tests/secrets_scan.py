@@ -209,8 +209,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _scan.text(f"traceback of {report.nodeid}", report.longreprtext)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What another process of the session has found."""
+    _scan.found.update(dict.fromkeys(getattr(node, "workeroutput", {}).get("leaks", ())))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        # One of several processes that share the tests out. The first of them scans the files, for all.
+        session.config.workeroutput["leaks"] = list(_scan.found)
+        return
     factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
     _scan.folder(factory.getbasetemp())
     _scan.folder(session.config.rootpath, source=True)

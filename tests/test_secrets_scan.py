@@ -26,7 +26,7 @@ import pytest
 from shipper.load import schema
 from shipper.load.clickhouse import connect
 from tests.conftest import database_settings
-from tests.load.rows import delivery, row, writer
+from tests.load.rows import delivery, give, row, writer
 from tests.secrets_scan import canary
 KEY = canary("leak")
 
@@ -117,12 +117,12 @@ def project(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def run(project: Path, tests: str) -> tuple[int, str]:
+def run(project: Path, tests: str, *options: str) -> tuple[int, str]:
     """Exit code and output of a session with the scan as its plugin. What it prints is not ours."""
     (project / "test_it.py").write_text(tests)
     (project / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.secrets_scan", "-p", "no:cacheprovider"]
-    command += ["--tb=no", "-r", "N", "--basetemp", str(project / "temp"), str(project)]
+    command += ["--tb=no", "-r", "N", "--basetemp", str(project / "temp"), *options, str(project)]
     with (project / "output").open("wb+") as output:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         code = subprocess.call(command, cwd=project, stdout=output, stderr=output, env=environment)
@@ -154,6 +154,15 @@ def test_every_way_out_is_watched(project: Path) -> None:
     assert {path.suffix for path in columns} == {".bin"}
     assert "name of a test in test_it.py" in section
     assert MARKER not in section
+
+
+@pytest.mark.parametrize("leak", ["print(KEY)", "tmp_path.joinpath('x').write_text(KEY)"])
+def test_a_session_shared_out_among_processes_fails_for_a_leak_in_any(project: Path, leak: str) -> None:
+    """What a worker saw, and what it left behind, is told by the session as a whole."""
+    code, output = run(project, WITHOUT_LEAKS + f"\ndef test_leak(tmp_path):\n    {leak}\n", "-n", "2")
+    assert (code, "keys leaked" in output) == (pytest.ExitCode.TESTS_FAILED, True), output
+    code, output = run(project, WITHOUT_LEAKS, "-n", "2")
+    assert (code, "keys leaked" in output) == (pytest.ExitCode.OK, False), output
 
 
 def test_a_session_of_tests_that_pass_fails_for_one_leak(project: Path) -> None:
