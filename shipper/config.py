@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import (
@@ -29,10 +29,12 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from shipper.durations import format_duration, parse_duration
 from shipper.errors import ConfigError
-from shipper.keystore import Entry, Keystore
 from shipper.masterkey import parse_master_key, read_master_key
 from shipper.model import Source, SourceID, WorkspaceID
 from shipper.secret_text import SECRET, check_key, read_secret, redact_url
+
+if TYPE_CHECKING:
+    from shipper.keystore import Entry, Keystore
 
 # ENV names shared with OpenAI's official SDKs, so that one environment serves both.
 _ENV_ADMIN_KEY = "OPENAI_ADMIN_KEY"
@@ -311,6 +313,8 @@ class Settings(BaseSettings):
 
     def open_keystore(self) -> Keystore:
         """The keystore with its master key, from the file when one is named. Raises ConfigError without either."""
+        from shipper.keystore import Keystore  # noqa: PLC0415 - brings the cryptography that few need
+
         if self.keystore is None:
             raise ConfigError(
                 "no keystore is configured", hint="Say with SHIPPER_KEYSTORE, or keystore in the file, where it is."
@@ -366,6 +370,8 @@ def _public(name: str, value: Any) -> Any:
 
 def entry_of(source: SourceSettings, added_at: int) -> Entry:
     """A source as the keystore holds it."""
+    from shipper.keystore import Entry  # noqa: PLC0415 - as above
+
     settings = source.model_dump(mode="json", exclude={"id", "workspace", "admin_key", "admin_key_file"})
     return Entry(source.id, source.workspace, settings, added_at, source.read_admin_key())
 
