@@ -10,8 +10,8 @@ import sys
 
 def main() -> None:
     """The console script `shipper`."""
-    # What is imported is no garbage, and at the end all of it goes with the process. Python looks through it more than a
-    # hundred times all the same, a fifth of what a short command costs.
+    # What is imported is no garbage, and at the end all of it goes with the process. Python looks through it more than
+    # a hundred times all the same, a fifth of what a short command costs.
     gc.set_threshold(200_000, 20, 20)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A report of `watch` is there when the pass has ended, also for a reader at the other end of a pipe.
