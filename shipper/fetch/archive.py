@@ -85,21 +85,19 @@ class _Archive:
         events: list[bytes] = []
         size = 0
         failure: Exception | None = None
-        reader = self._read()
-        while True:
-            try:
-                event = next(reader, None)
-            except (DamagedError, IncompleteJSONError, OSError) as error:
-                event, failure = None, error
-            if event is not None:
+        try:
+            for event in self._read():
                 events.append(event)
                 size += len(event)
-                self._events += 1
-            if events and (event is None or len(events) >= chunk_events or size >= _PAGE_BYTES):
-                yield Page(tuple(events))
-                events, size = [], 0
-            if event is None:
-                break
+                if len(events) >= chunk_events or size >= _PAGE_BYTES:
+                    self._events += len(events)
+                    yield Page(tuple(events))
+                    events, size = [], 0
+        except (DamagedError, IncompleteJSONError, OSError) as error:
+            failure = error
+        if events:
+            self._events += len(events)
+            yield Page(tuple(events))
         if failure is not None:
             raise self._error(failure) from failure
 
@@ -114,7 +112,11 @@ class _Archive:
             # No event is a lone bracket: this is one value printed over many lines.
             values = _documents(first, lines) if opening in (b"{", b"[") else itertools.chain((first,), lines)
             for value in values:
-                yield from _events(value.strip(_BLANK))
+                event = value.strip(_BLANK)
+                if event[:1] == b"{" and b'"list"' not in event:
+                    yield event
+                else:
+                    yield from _events(event)
 
     def _lines(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Lines without their line feed; a byte order mark before the first is dropped."""
@@ -124,9 +126,13 @@ class _Archive:
             head, *rest = chunk.split(b"\n")
             parts.append(head)
             size += len(head)
-            for part in rest:
+            if rest:
                 yield self._counted(b"".join(parts))
-                parts, size = [part], len(part)
+                *whole, last = rest
+                for line in whole:
+                    self._line += 1
+                    yield line
+                parts, size = [last], len(last)
             if size > MAX_LINE:
                 raise IncompleteJSONError(f"line {self._line + 1} is longer than {MAX_LINE} bytes")
         yield self._counted(b"".join(parts))
