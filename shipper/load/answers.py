@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import Any
 
 import msgspec
@@ -45,6 +46,13 @@ PERSON = {
     "output_format_json_validate_utf8": "1",
 }
 
+# Also for READ and PERSON, where the database has them: a server refuses a setting that it does not know.
+NEWER = {
+    # Since 25.6. With 0 an index on a column outside of the sort key hides later copies of a row from FINAL; older
+    # servers use no index then.
+    "use_skip_indexes_if_final_exact_mode": "1",
+}
+
 INSERT = {
     # On by default since ClickHouse 26.2: the answer would come before the rows are in the table.
     "async_insert": "0",
@@ -56,6 +64,12 @@ INSERT = {
 }
 
 INTEGER_TIMES = {"DateTime*": "int"}
+
+
+def known_to(known: Container[str], settings: Mapping[str, str]) -> dict[str, str]:
+    """READ or PERSON for a database that knows these settings."""
+    return {**settings, **{name: value for name, value in NEWER.items() if name in known}}
+
 
 _HINT = "Give one statement that returns rows, without FORMAT."
 

@@ -24,7 +24,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.exceptions import DatabaseError as DriverDatabaseError
 
 from shipper.errors import ConfigError, DatabaseBusy, DatabaseError, NoDatabase
-from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, PINNED, READ, json_array, json_table
+from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, PINNED, READ, json_array, json_table, known_to
 from shipper.load.faults import SERIALIZER_ERRORS, Unwritable, code_of, translate, translated
 from shipper.load.retry import Sleep
 
@@ -136,6 +136,8 @@ class EmbeddedDatabase:
         self._directory = directory
         self._thread: ThreadPoolExecutor | None = thread
         self._client = client
+        self._read = known_to(client.server_settings, READ)
+        self._for_person = known_to(client.server_settings, PERSON)
         self._reader: Any = None
 
     @classmethod
@@ -170,7 +172,7 @@ class EmbeddedDatabase:
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         def call() -> list[tuple[Any, ...]]:
             result = self._client.query(
-                sql, parameters=dict(parameters or {}), settings=dict(READ), query_formats=INTEGER_TIMES
+                sql, parameters=dict(parameters or {}), settings=dict(self._read), query_formats=INTEGER_TIMES
             )
             return [tuple(row) for row in result.result_rows]
 
@@ -189,7 +191,7 @@ class EmbeddedDatabase:
         try:
             if self._reader is None:
                 reader = chdb.connect(os.path.realpath(self._directory))
-                reader.query("SET " + ", ".join(f"{name} = '{value}'" for name, value in PERSON.items()))
+                reader.query("SET " + ", ".join(f"{name} = '{value}'" for name, value in self._for_person.items()))
                 self._reader = reader
             return bytes(self._reader.query(sql, form).bytes() or b"")
         except RuntimeError as error:

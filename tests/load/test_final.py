@@ -67,7 +67,7 @@ async def test_what_is_there_twice_is_found_and_not_written_a_third_time(doubled
 
 
 def test_the_driver_is_asked_with_final_everywhere() -> None:
-    """Every call that reads rows passes READ or PERSON on, and both say final. One call may do without: it asks for
+    """Every call that reads rows passes READ or PERSON on, with what this database knows, and both say final. One call may do without: it asks for
     ids, which are the same however often they are there. It passes on what READ has besides.
     """
     assert answers.READ["final"] == answers.PERSON["final"] == "1"
@@ -81,7 +81,7 @@ def test_the_driver_is_asked_with_final_everywhere() -> None:
             if owner != "self._client" or not node.func.attr.startswith(("query", "raw_query")):
                 continue
             call = ast.unparse(node)
-            if not any(name in call for name in ("dict(READ)", "dict(PERSON)")):
+            if not any(name in call for name in ("dict(self._read)", "dict(self._for_person)")):
                 assert "dict(PINNED)" in call
                 without.append((module.stem, node.func.attr))
     assert without == [("embedded", "query_column_block_stream"), ("server", "query_column_block_stream")]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shipper.errors import DatabaseError, DatabaseUnavailable
-from shipper.load import dead_letters, runs, schema, server
+from shipper.load import answers, dead_letters, runs, schema, server
 from shipper.load.clickhouse import Database, connect
 from shipper.load.dead_letters import Filter, Letter
 from shipper.load.ledger import Ledger
@@ -30,6 +32,7 @@ HOSTILE: dict[str, dict[str, str]] = {
     "joins": {"any_join_distinct_right_table_keys": "1", "join_default_strictness": "ANY", "transform_null_in": "1"},
     "names": {"prefer_column_name_to_alias": "1", "union_default_mode": "DISTINCT", "cast_keep_nullable": "1"},
     "final": {"optimize_move_to_prewhere_if_final": "1", "do_not_merge_across_partitions_select_final": "1"},
+    "indexes": {"use_skip_indexes_if_final": "1", "use_skip_indexes_if_final_exact_mode": "0"},
     "zone": {"session_timezone": "America/New_York"},
 }
 
@@ -231,3 +234,36 @@ async def test_an_insert_that_takes_too_long_is_not_acknowledged(plain: Database
     assert caught.value.code == _TIMEOUT
     await database.command("SET max_execution_time = 0")
     assert await plain.query("SELECT count() FROM openai_audit_logs") == before
+
+
+async def test_an_index_hides_no_later_copy(plain: Database, as_user: Changed) -> None:
+    """With the profile "indexes" an event that came again would also be found when it came first. Not so by what the
+    product asks, nor by what a person does.
+    """
+    insert = "INSERT INTO openai_audit_logs (workspaceID, sourceID, eventID, eventTime, receivedAt) VALUES"
+    for received in (NOON, NOON + 9000):
+        await plain.command(f"{insert} ('w', 'twice', 'one', {NOON}, {received})")
+    earlier = f"SELECT eventID FROM openai_audit_logs WHERE sourceID = 'twice' AND receivedAt = {NOON}"
+    database = await as_user("indexes")
+    mistaken = f"{earlier} SETTINGS use_skip_indexes_if_final_exact_mode = 0"
+    assert await database.query(mistaken) == [("one",)]
+    assert await database.query(earlier) == []
+    assert await database.query_table(earlier) == (["eventID"], [])
+    assert json.loads(await database.query_json(earlier)) == []
+
+
+async def test_a_setting_that_the_database_does_not_know_is_not_sent(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a server of an older version. One that is sent all the same is an error."""
+    monkeypatch.setitem(answers.NEWER, "use_of_the_future", "1")
+    database = await connect(database_settings(database_url))
+    assert await database.query("SELECT 1") == [(1,)]
+    assert await database.query_table("SELECT 1 AS one") == (["one"], [("1",)])
+    await database.close()
+    monkeypatch.setitem(answers.READ, "use_of_the_future", "1")
+    async with AsyncExitStack() as opened:
+        with pytest.raises(DatabaseError):
+            database = await connect(database_settings(database_url))
+            opened.push_async_callback(database.close)
+            await database.query("SELECT 1")
