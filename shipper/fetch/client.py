@@ -184,12 +184,14 @@ def _outcome(state: RetryCallState) -> Any:
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body, decompressed. Reading ends once it is longer than `limit`."""
-    body = bytearray()
+    chunks: list[bytes] = []
+    size = 0
     async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > limit:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
             break
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def _base_url(source: SourceSettings) -> str:
