@@ -33,7 +33,7 @@ _LANE_REFUSED = frozenset({400, 403, 404})
 LAST_FLUSH = 15.0
 
 # Bytes of events between the feeds and the loader, at most. A page that is larger travels alone.
-_BELT_BYTES = 8 * 1024 * 1024
+_BELT_BYTES = 4 * 1024 * 1024
 
 # Batches that are being written while the next one is prepared.
 _INSERTS_AT_ONCE = 2

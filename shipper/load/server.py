@@ -229,6 +229,9 @@ class ServerDatabase:
                 await self._client.data_insert(context)
             except SERIALIZER_ERRORS as error:
                 raise Unwritable(f"{table}: {type(error).__name__}: {error}") from error
+            finally:
+                # The driver keeps the context in a cycle of objects, and with it the rows, until they are collected.
+                context.data = [()]
 
     async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
         found: set[str] = set()
