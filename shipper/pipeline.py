@@ -1,8 +1,9 @@
 """The order of the stages: fetch, normalize, enrich, load. The only file that knows it.
 
 Feeds read pages and put them on a belt; one loader takes them off, turns them into rows and hands the rows to the
-writer. The writer acknowledges, and only then does the ledger get the window. Memory is bounded by one page per feed,
-the belt and one batch, however many events there are.
+writer. Two batches are written at the same time, while the next one is prepared. The writer acknowledges, and only when
+it has acknowledged as many events of a window as arrived does the ledger get the window. Memory is bounded by one page
+per feed, the belt and three batches, however many events there are.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ smaller (time, id) keeps its claim standing and looks again, and the others give
 
 What this guarantees: on one server, or one replica that all runs use, two runs never write the same source at the same
 time, as long as the clock of the server does not leap and its answers do not take longer than a fifth of `lease_ttl`.
-The holder renews its claim well before it expires. One that could not, because ClickHouse stayed away or its process
-was suspended, stops before the claim expires, writes nothing more and leaves the rest to the next run. The claim of a
-run that vanished expires by itself.
+The holder renews its claim well before it expires. One that could not because ClickHouse stayed away stops before the
+claim expires; one whose process was suspended stops as soon as it goes on, whatever the clock of its event loop says.
+The lease is checked before every attempt of an insert, not only before the first (RetryingDatabase.guarded), so it
+writes nothing more and leaves the rest to the next run. The claim of a run that vanished expires by itself.
 
 What it does not: a process that is suspended in the middle of sending an insert, or a server that stands still with an
 insert in its hands, can finish that insert after the lease has passed on; and a replica that lags behind may not show
@@ -125,7 +126,7 @@ class Lease:
 
     @asynccontextmanager
     async def held(self, sleep: Sleep = asyncio.sleep) -> AsyncGenerator[None]:
-        """Hold the lease for the body, which has to `check` before each of its writes.
+        """Hold the lease for the body, which has to `check` before each attempt to write.
 
         Raises what `acquire` raises, and LeaseLost once the lease has not been renewed in time: the body is cancelled
         then. It is given up at the end, whatever the end is.
