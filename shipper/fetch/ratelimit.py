@@ -10,6 +10,9 @@ from collections.abc import Awaitable, Callable
 # A wait shorter than this is rounding, not waiting.
 _EPSILON = 1e-6
 
+# Of a turn, how much lateness is made up for.
+_MADE_UP = 0.99
+
 
 class Pace:
     """The rule, without a clock of its own. Times are seconds of any monotonic clock.
@@ -31,9 +34,15 @@ class Pace:
         """Seconds until the next request may leave."""
         return max(0.0, self._next - now)
 
-    def take(self, now: float) -> None:
-        """A request leaves now."""
-        self._next = max(now, self._next) + 1 / self.rate
+    def take(self, now: float, asked: float) -> None:
+        """A request leaves now that has waited since `asked`.
+
+        Was it there at its turn and leaves late all the same, because the process was busy, then the one behind it does
+        not wait for that again, up to the length of one turn: so no more leave in any stretch of time than of those
+        that are in time.
+        """
+        turn = 1 / self.rate
+        self._next = max(self._next, asked, now - turn * _MADE_UP) + turn
 
     def succeeded(self) -> None:
         self.rate = min(self.ceiling, self.rate + self.step)
@@ -71,12 +80,13 @@ class RateLimiter:
 
     async def acquire(self) -> float:
         """Wait for a turn; returns the moment it was granted, which `throttled` wants back."""
+        asked = self._clock()
         async with self._turn:
             # Looked at again after each sleep: a 429 may have moved the next turn meanwhile.
             while (wait := self._pace.wait(self._clock())) > _EPSILON:
                 await self._sleep(wait)
             granted = self._clock()
-            self._pace.take(granted)
+            self._pace.take(granted, asked)
             return granted
 
     def succeeded(self) -> None:

@@ -76,6 +76,37 @@ async def test_a_pause_holds_everybody_even_who_was_already_waiting() -> None:
     assert limiter.rate == 0.5
 
 
+async def test_a_late_wake_up_is_made_up_for_and_the_ceiling_holds_all_the_same() -> None:
+    """Turns come late, by up to two of them: the pace is kept all the same, and no second gets a request more."""
+    chance = random.Random(5)
+    clock = Clock(0.0)
+
+    async def oversleep(seconds: float) -> None:
+        await clock.sleep(seconds + chance.choice([0.0, 0.002, 0.005, 0.009, 0.02]))
+
+    limiter = RateLimiter(100.0, clock=clock, sleep=oversleep)
+    turns: list[float] = []
+
+    async def ask() -> None:
+        turns.append(await limiter.acquire())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(1000):
+            group.create_task(ask())
+    # A wake-up that is late by more than a turn is made up for by one turn: 10 ms of 20, one time in five.
+    assert turns[-1] == pytest.approx(9.99 + 200 * 0.01, rel=0.05)
+    assert max(sum(first <= turn <= first + 1 for turn in turns) for first in turns) <= 101
+
+
+async def test_an_idle_time_is_not_made_up_for() -> None:
+    """Who asks late leaves late: two who come together after a pause are spaced."""
+    clock = Clock(0.0)
+    limiter = RateLimiter(10.0, clock=clock, sleep=clock.sleep)
+    await limiter.acquire()
+    clock.now = 0.19
+    assert [await limiter.acquire(), await limiter.acquire()] == pytest.approx([0.19, 0.29])
+
+
 def test_one_burst_of_429s_halves_the_rate_once() -> None:
     """Requests that were under way together met the same limit; a later 429 halves again, down to a floor."""
     pace = Pace(8.0)
