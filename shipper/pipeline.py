@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shipper.enrich import Enricher
@@ -20,12 +20,14 @@ from shipper.errors import ApiRefused, ApiRejected, ExitCode, ShipperError
 from shipper.fetch.archive import stream_archive
 from shipper.fetch.audit_logs import drain
 from shipper.fetch.client import AdminClient
+from shipper.fetch.paging import moments
+from shipper.fetch.sizing import Piece, Work
 from shipper.load.batches import Batch, Delivery
 from shipper.load.writer import Writer
-from shipper.model import DeadLetter, Lane, Page, RawEvent, Row
+from shipper.model import DeadLetter, Lane, Page, RawEvent, Row, Source
 from shipper.normalize import normalize
 from shipper.stopping import raise_when
-from shipper.telemetry import logger
+from shipper.telemetry import LaneReport, logger
 
 # The API says in one of these that it will not answer the tenant question. A 401 is about the key itself.
 _LANE_REFUSED = frozenset({400, 403, 404})
@@ -104,25 +106,82 @@ class _Belt:
             return arrival
 
 
-async def windows(work: Iterator[Delivery], clients: Mapping[Lane, AdminClient], clock: Clock) -> Feed:
-    """Drain windows of the shared `work` until there are none left.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the feeds of one source share: its lanes, and the work that is left."""
+
+    source: Source
+    clients: Mapping[Lane, AdminClient]
+    reports: Mapping[Lane, LaneReport]
+    work: Work
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def __post_init__(self) -> None:
+        self._count()
+
+    async def take(self) -> Piece | None:
+        """The next window; None when there will be no more. Waits while one that is being read may be given up."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.work.waiting or self.work.ended)
+            piece = self.work.take() if self.work.waiting else None
+            self._count()
+            return piece
+
+    async def too_full(self, piece: Piece, first: Page) -> bool:
+        """Whether the first page of a window says so. Its time then waits to be taken again."""
+        async with self._telling():
+            return self.work.first_page(piece, moments(first), len(first.events), has_more=first.has_more)
+
+    async def drained(self, piece: Piece, events: int) -> None:
+        async with self._telling():
+            self.work.drained(piece, events)
+
+    async def leave_out(self, lane: Lane) -> None:
+        """Read nothing more of a lane."""
+        async with self._telling():
+            self.work.leave_out(lane)
+
+    @asynccontextmanager
+    async def _telling(self) -> AsyncGenerator[None]:
+        async with self._changed:
+            yield
+            self._count()
+            self._changed.notify_all()
+
+    def _count(self) -> None:
+        for lane, report in self.reports.items():
+            report.windows = self.work.windows[lane]
+
+
+async def windows(reading: Reading, clock: Clock) -> Feed:
+    """Drain windows until there are none left. Several feeds share a reading.
+
+    The page of a window that is given up arrives like any other, and its delivery has no end: nothing claims it.
 
     A tenant lane that is refused from the start is marked and left out. One that gave pages before is an error.
     """
-    for delivery in work:
-        if delivery.report.status == "refused" or delivery.window is None:
-            continue
+    while (piece := await reading.take()) is not None:
+        lane, report = piece.lane, reading.reports[piece.lane]
+        delivery = Delivery(reading.source, lane, piece.window, report)
         begun = int(clock())
+        events, given_up = 0, False
         try:
-            async with aclosing(drain(clients[delivery.lane], delivery.lane, delivery.window)) as pages:
+            async with aclosing(drain(reading.clients[lane], lane, piece.window)) as pages:
                 async for page in pages:
+                    given_up = not events and await reading.too_full(piece, page)
                     yield Arrival(delivery, page, int(clock()))
+                    if given_up:
+                        break
+                    events += len(page.events)
         except (ApiRefused, ApiRejected) as error:
-            if delivery.lane is not Lane.TENANT or error.status not in _LANE_REFUSED or delivery.report.pages:
+            if lane is not Lane.TENANT or error.status not in _LANE_REFUSED or report.pages:
                 raise
-            delivery.report.status, delivery.report.error = "refused", str(error)
+            report.status, report.error = "refused", str(error)
+            await reading.leave_out(lane)
         else:
-            yield Arrival(delivery, None, begun)
+            if not given_up:
+                await reading.drained(piece, events)
+                yield Arrival(delivery, None, begun)
 
 
 async def archives(paths: Iterable[Path | None], delivery: Delivery, clock: Clock) -> Feed:

@@ -19,6 +19,7 @@ from shipper.errors import ApiRejected, ExitCode, Interrupted, ShipperError
 from shipper.fetch.audit_logs import SWITCHED_ON
 from shipper.fetch.client import AdminClient
 from shipper.fetch.ratelimit import RateLimiter
+from shipper.fetch.sizing import Work
 from shipper.fetch.windows import Coverage, Schedule, midnight, plan_backfill, plan_run
 from shipper.load import dead_letters, runs, schema
 from shipper.load.batches import Delivery
@@ -28,9 +29,9 @@ from shipper.load.ledger import Ledger
 from shipper.load.retry import RetryingDatabase
 from shipper.load.writer import Writer
 from shipper.model import Lane, RunID, Source, Window
-from shipper.pipeline import LAST_FLUSH, Feed, archives, gravity, letters, ship, windows
+from shipper.pipeline import LAST_FLUSH, Feed, Reading, archives, gravity, letters, ship, windows
 from shipper.stopping import raise_when, until_stopped
-from shipper.telemetry import Lookups, RunReport, logger
+from shipper.telemetry import LaneReport, Lookups, RunReport, logger
 
 # Sources that are read at the same time. Each has its own key and so its own rate limit.
 _SOURCES_AT_ONCE = 4
@@ -182,22 +183,20 @@ class Run:
         source = settings.source
         limiter = RateLimiter(self.settings.requests_per_second)
         clients: dict[Lane, AdminClient] = {}
-        deliveries: list[Delivery] = []
+        reports: dict[Lane, LaneReport] = {}
+        planned: list[tuple[Lane, Window]] = []
         async with AsyncExitStack() as stack:
             for lane in (Lane.ORGANIZATION, Lane.TENANT) if settings.tenant_lane else (Lane.ORGANIZATION,):
-                report = self.report.lane(source, lane)
+                reports[lane] = self.report.lane(source, lane)
                 clients[lane] = await stack.enter_async_context(AdminClient(settings, self.settings, limiter=limiter))
-                planned = await planner(Ledger(database, source), lane)
-                report.windows = len(planned)
-                deliveries += [Delivery(source, lane, window, report) for window in planned]
-            # Newest first over both lanes, so that the freshest events land first.
-            work = iter(sorted(deliveries, key=lambda delivery: delivery.window or Window(0, 0), reverse=True))
-            feeds = [windows(work, clients, self.clock) for _ in range(self.settings.concurrency)]
+                planned += [(lane, window) for window in await planner(Ledger(database, source), lane)]
+            reading = Reading(source, clients, reports, Work(planned, self.settings.concurrency))
+            feeds = [windows(reading, self.clock) for _ in range(self.settings.concurrency)]
             try:
                 await self._ship(database, source, feeds, force=force)
             finally:
                 for lane, client in clients.items():
-                    self.report.lane(source, lane).retries = client.retries
+                    reports[lane].retries = client.retries
         if settings.tenant_lane:
             await self._judge_refusal(source)
         await self._tell_silence_daily(source)

@@ -27,7 +27,12 @@ class _Envelope(msgspec.Struct, gc=False):
     object: msgspec.Raw = _ABSENT
 
 
+class _Moment(msgspec.Struct, gc=False):
+    effective_at: int
+
+
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
+_MOMENT = msgspec.json.Decoder(_Moment)
 _TEXT = msgspec.json.Decoder(str)
 _FLAG = {b"": None, b"null": None, b"true": True, b"false": False}
 
@@ -55,6 +60,14 @@ def parse_page(body: bytes) -> Page:
         if last_id is None:
             raise ApiProtocolError("expected last_id beside has_more, and the page's last event has no id either")
     return Page(events, has_more, last_id)
+
+
+def moments(page: Page) -> tuple[int, ...]:
+    """effective_at of the first and the last event, for a guess at what the page covers; nothing unless both say it."""
+    try:
+        return tuple(_MOMENT.decode(event).effective_at for event in (*page.events[:1], *page.events[-1:]))
+    except (msgspec.DecodeError, RecursionError):
+        return ()
 
 
 def envelope_events(document: bytes) -> tuple[bytes, ...] | None:

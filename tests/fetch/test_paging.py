@@ -10,7 +10,7 @@ import pytest
 
 from shipper.errors import ApiProtocolError
 from shipper.fetch import paging
-from shipper.fetch.paging import Pager, envelope_events, parse_page
+from shipper.fetch.paging import Pager, envelope_events, moments, parse_page
 from shipper.fetch.scan import IncompleteJSONError
 from shipper.model import Page
 
@@ -382,3 +382,14 @@ def _encode(chance: random.Random, value: Any) -> bytes:
         indent=chance.choice([None, None, 1]),
         separators=chance.choice([(",", ":"), (" , ", " : ")]),
     ).encode()
+
+
+def test_the_moments_of_a_page_are_those_of_its_first_and_last_event() -> None:
+    """A guess from two events: none of it when one of them does not say its moment plainly."""
+    first, middle, last = (b'{"id":"%d", "effective_at": %d}' % (number, 100 - number) for number in range(3))
+    assert moments(Page((first, middle, last))) == (100, 98)
+    assert moments(Page((first,))) == (100, 100)
+    assert moments(Page(())) == ()
+    assert moments(Page((first, b"not JSON", last))) == (100, 98)
+    odd = [b'{"id":"x"}', b'{"effective_at":null}', b'{"effective_at":1.5}', b"null", *POISON.values()]
+    assert [moments(Page((first, one))) for one in odd] == [()] * len(odd)
