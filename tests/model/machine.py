@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from shipper.config import Settings, SourceSettings
 from shipper.durations import parse_duration
 from shipper.enrich import Enricher
+from shipper.fetch.sizing import Sizes
 from shipper.load.tables import COVERAGE, DEAD_LETTERS, LEASES, LOGS, RUNS
 from shipper.model import Lane, Window
 from shipper.run import Run
@@ -70,6 +71,8 @@ _FATES = st.builds(
     on=st.booleans(),
 )
 _PICKS = st.integers(0, 11)
+# Windows cut as they are for an organization of this size, which is never, and cut wherever it can be.
+_SIZES = st.sampled_from([Sizes(), Sizes(page=1, smallest=1, largest=2, shares=1, excess=1)])
 # More operations than any run here has.
 _ENOUGH = 10_000
 
@@ -93,6 +96,7 @@ class Shipping(RuleBasedStateMachine):
         batch_rows=st.sampled_from([1, 2, 5, 1000]),
         tenant_lane=st.booleans(),
         leased=st.booleans(),
+        sizes=_SIZES,
         arrivals=_ARRIVALS.filter(bool),
     )
     def begin(
@@ -106,6 +110,7 @@ class Shipping(RuleBasedStateMachine):
         batch_rows: int,
         tenant_lane: bool,
         leased: bool,
+        sizes: Sizes,
         arrivals: list[Arrival],
     ) -> None:
         self.clock = Time(START)
@@ -113,7 +118,7 @@ class Shipping(RuleBasedStateMachine):
         self.loop.set_task_factory(new_task)
         self.api = Api(self.clock, page_size, blunt=blunt)
         self.store = Store(self.clock)
-        self.world = World(self.clock, self.loop, self.api, self.store, leased)
+        self.world = World(self.clock, self.loop, self.api, self.store, leased, sizes)
         self.page_size = page_size
         self.resweep = resweep
         self.lanes = (Lane.ORGANIZATION, Lane.TENANT) if tenant_lane else (Lane.ORGANIZATION,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from shipper.errors import ApiUnavailable, DatabaseUnavailable, ShipperError
+from shipper.fetch.sizing import Sizes, Work
 from shipper.load.clickhouse import Database
 from shipper.load.lease import Lease, Terms
 from shipper.load.retry import RetryingDatabase, Sleep, retrying
@@ -75,6 +76,7 @@ class World:
     api: Api
     store: Store
     leased: bool
+    sizes: Sizes
     pending: list[Operation] = field(default_factory=list)
     ids: int = 0
     orphans: list[Operation] = field(default_factory=list)
@@ -241,6 +243,11 @@ def lease(database: Database, source: Source, run_id: RunID, terms: Terms) -> Le
     world = CURRENT.get().world
     kind = Lease if world.leased else _KeepsNobodyAway
     return kind(database, source, run_id, terms, world.loop.time)
+
+
+def work(planned: Iterable[tuple[Lane, Window]], feeds: int) -> Work:
+    """Stands for `shipper.fetch.sizing.Work`: the real one, with the model's sizes."""
+    return Work(planned, feeds, CURRENT.get().world.sizes)
 
 
 def next_id() -> UUID:
