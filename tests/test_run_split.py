@@ -130,9 +130,7 @@ async def test_cut_as_finely_as_can_be_nothing_is_lost_or_doubled(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shipper.run, "Work", lambda planned, feeds: Work(planned, feeds, sizes))
         async with full_day(organization, errors=0.1, cut=0.1, throttle=0.1, seed=5) as simulator:
-            run = await run_once(
-                database, database_url, simulator, concurrency=concurrency, batch_rows=150, retries=12
-            )
+            run = await run_once(database, database_url, simulator, concurrency=concurrency, batch_rows=150, retries=12)
             assert run.errors == []
             assert await shipped(database) == truth(simulator)
     assert run.report.total("windows") == run.report.total("windows_done")
