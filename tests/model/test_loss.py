@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -14,6 +14,7 @@ import structlog
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from shipper import pipeline
 from shipper.errors import DatabaseUnavailable
 from shipper.fetch import windows
 from shipper.fetch.paging import Pager
@@ -22,10 +23,11 @@ from shipper.load.batches import Batch, Delivery
 from shipper.load.lease import Lease
 from shipper.load.writer import Writer, _coverage
 from shipper.model import COLUMNS, Page, Window
+from shipper.pipeline import Arrival, Clock, Feed, Reading
 from tests.model import process
 from tests.model.machine import Shipping
 from tests.model.oracle import HOUR, MINUTE, Loss
-from tests.model.process import Client, lease, next_id
+from tests.model.process import Client, lease, next_id, work
 
 RAW = COLUMNS.index("rawLog")
 # The first step makes the organization and the settings.
@@ -47,6 +49,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs talk to the model's API, take its lease, and log nothing."""
     monkeypatch.setattr("shipper.run.AdminClient", Client)
     monkeypatch.setattr("shipper.run.Lease", lease)
+    monkeypatch.setattr("shipper.run.Work", work)
     monkeypatch.setattr("shipper.load.lease.uuid4", next_id)
     structlog.configure(processors=[_drop])
     yield
@@ -107,6 +110,22 @@ def test_finds_a_cursor_that_is_not_followed(monkeypatch: pytest.MonkeyPatch) ->
         self.done = True
 
     monkeypatch.setattr(Pager, "receive", receive_one)
+    assert found().startswith("the ledger claims a window that was not read to its end")
+
+
+def test_finds_a_window_that_is_given_up_and_committed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One page of it was read. That its parts are read afterwards is no excuse: they may not be."""
+
+    async def every_window_ends(reading: Reading, clock: Clock) -> Feed:
+        before: Arrival | None = None
+        async with aclosing(pipeline.windows(reading, clock)) as arrivals:
+            async for arrival in arrivals:
+                if before is not None and before.page is not None and before.delivery is not arrival.delivery:
+                    yield Arrival(before.delivery, None, before.at)
+                yield arrival
+                before = arrival
+
+    monkeypatch.setattr("shipper.run.windows", every_window_ends)
     assert found().startswith("the ledger claims a window that was not read to its end")
 
 
