@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from structlog.testing import capture_logs
 
 from shipper.errors import DatabaseUnavailable, ExitCode, Interrupted, LeaseHeld, LeaseLost
 from shipper.load import schema
@@ -20,6 +19,7 @@ from shipper.load.tables import LEASES
 from shipper.model import RunID, Source, SourceID, WorkspaceID
 from tests.conftest import database_settings
 from tests.load.rows import SOURCE, Failing, Time
+from tests.logs import capture_logs
 
 LEAVE_AT_ONCE = Terms(ttl=60, wait=0)
 OTHER = Source(WorkspaceID("w"), SourceID("other"))
