@@ -31,7 +31,7 @@ def new_reading(*planned: tuple[Lane, Window]) -> Reading:
     lanes = {lane for lane, _ in planned}
     clients: Any = dict.fromkeys(lanes)
     reports = {lane: LaneReport(SOURCE, lane) for lane in lanes}
-    return Reading(SOURCE, clients, reports, Work(planned, FEEDS, Sizes(page=1, smallest=1, largest=4, excess=1)))
+    return Reading(SOURCE, clients, reports, Work(planned, FEEDS, Sizes(smallest=1, largest=4, excess=1)))
 
 
 async def everything(reading: Reading) -> list[list[Arrival]]:

@@ -126,7 +126,7 @@ async def test_cut_as_finely_as_can_be_nothing_is_lost_or_doubled(
     database: RetryingDatabase, database_url: str, organization: Organization, concurrency: int
 ) -> None:
     """Pieces of a page and windows given up again and again, under faults, with batches that hold few of them."""
-    sizes = Sizes(page=1, smallest=1, largest=1, shares=1, excess=1)
+    sizes = Sizes(smallest=1, largest=1, shares=1, excess=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shipper.run, "Work", lambda planned, feeds: Work(planned, feeds, sizes))
         async with full_day(organization, errors=0.1, cut=0.1, throttle=0.1, seed=5) as simulator:

@@ -17,16 +17,17 @@ from dataclasses import dataclass
 
 from shipper.model import Lane, Window
 
+# Events in a full page, as long as none was seen.
+_PAGE = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """In pages. A piece is what is left, divided by `shares` per feed, but not below `smallest` nor above `largest`.
+    """In pages, none below one. A piece is what is left, divided by `shares` per feed, within `smallest` and `largest`.
 
-    A window is given up when its first page promises more than `largest`, or more than `excess` pieces. `page` is how
-    many events a page holds, until one shows that it is more.
+    A window is given up when its first page promises more than `largest`, or more than `excess` pieces.
     """
 
-    page: int = 100
     smallest: float = 3.0
     largest: float = 50.0
     shares: float = 2.0
@@ -70,7 +71,7 @@ class Work:
     def __init__(self, planned: Iterable[tuple[Lane, Window]], feeds: int, sizes: Sizes | None = None) -> None:
         self._sizes = sizes or Sizes()
         self._feeds = feeds
-        self._page = self._sizes.page
+        self._fullest = 0
         self._waiting: list[Piece] = []
         self._undecided: set[Piece] = set()
         self._found = {lane: _Found() for lane in Lane}
@@ -112,14 +113,14 @@ class Work:
         window = piece.window
         if not has_more or not times:
             return False
-        self._page = max(self._page, events)
+        self._fullest = max(self._fullest, events)
         oldest, newest = (min(max(time, window.start), window.end - 1) for time in (min(times), max(times)))
         # What the page covers when it is read from one end, whichever that is.
         covered = max(1, min(window.end - oldest, newest + 1 - window.start))
         self._learn(piece, events, covered)
         pages = window.seconds / covered
         fair = self._fair(pages)
-        if window.seconds < 2 or pages <= min(self._sizes.largest, fair * self._sizes.excess):
+        if pages <= min(self._sizes.largest, fair * self._sizes.excess):
             return False
         self.windows[piece.lane] -= 1
         for part in _cut(window, max(2, round(pages / fair))):
@@ -136,6 +137,10 @@ class Work:
         self._waiting = [piece for piece in self._waiting if piece.lane is not lane]
         self._undecided = {piece for piece in self._undecided if piece.lane is not lane}
         self._left[lane] = 0
+
+    @property
+    def _page(self) -> int:
+        return self._fullest or _PAGE
 
     def _put(self, lane: Lane, window: Window, within: _Found) -> None:
         insort(self._waiting, Piece(lane, window, within), key=_newest_last)

@@ -18,7 +18,7 @@ ORG, TENANT = Lane.ORGANIZATION, Lane.TENANT
 Times = Mapping[Lane, Sequence[int]]
 # Planned windows as they are, whatever is found.
 AS_PLANNED = Sizes(smallest=1e9, largest=1e9)
-TINY = Sizes(page=1, smallest=1, largest=2, shares=1, excess=1)
+TINY = Sizes(smallest=1, largest=2, shares=1, excess=1)
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ _EVENTS = st.lists(st.tuples(st.integers(0, 5 * DAY), st.sampled_from([1, 5, 300
 @given(
     lengths=st.lists(st.tuples(_LENGTHS, st.booleans(), st.booleans()), min_size=1, max_size=8),
     bursts=_EVENTS,
-    sizes=st.sampled_from([Sizes(), TINY, Sizes(page=3, smallest=1.5, largest=4)]),
+    sizes=st.sampled_from([Sizes(), TINY, Sizes(smallest=1.5, largest=4)]),
     feeds=st.integers(1, 5),
     page=st.sampled_from([1, 3, 100]),
 )
@@ -209,8 +209,28 @@ def test_a_page_tells_what_it_covers_in_either_order() -> None:
         assert work.first_page(piece, times, 100, has_more=True)
         assert (piece.events, piece.seconds) == (100, 100)
         assert work.windows[ORG] == 2
-    work = Work([(ORG, Window(0, 1000))], 1, Sizes(excess=1, largest=9))
-    assert not work.first_page(work.take(), (0, 999), 100, has_more=True)
+    for times in ((0, 999), (400, 499)):
+        work = Work([(ORG, Window(0, 1000))], 1, Sizes(excess=1, largest=9))
+        assert not work.first_page(work.take(), times, 100, has_more=True)
+
+
+def test_the_end_of_a_piece_takes_the_place_of_what_its_first_page_told() -> None:
+    """A page in a tenth of it, and nothing in the rest: the older window is taken as one that holds a page."""
+    work = Work([(ORG, Window(1000, 2000)), (ORG, Window(0, 1000))], 1, Sizes(smallest=1, largest=10, excess=100))
+    piece = work.take()
+    assert not work.first_page(piece, (1900, 1999), 50, has_more=True)
+    work.drained(piece, 51)
+    assert work.take().window == Window(0, 1000)
+
+
+@pytest.mark.parametrize(("page", "pieces"), [(20, 5), (50, 2), (100, 1)])
+def test_how_much_a_page_holds_shows(page: int, pieces: int) -> None:
+    """An API that gives fewer events a page than it is asked for: the same events are more pages."""
+    work = Work([(ORG, Window(1000, 2000)), (ORG, Window(0, 1000))], 1, Sizes(smallest=1, largest=1, excess=100))
+    piece = work.take()
+    work.first_page(piece, (1000, 1999), page, has_more=True)
+    work.drained(piece, 100)
+    assert work.take().window.seconds == 1000 // pieces
 
 
 def test_a_page_without_moments_decides_nothing() -> None:

@@ -72,7 +72,7 @@ _FATES = st.builds(
 )
 _PICKS = st.integers(0, 11)
 # Windows cut as they are for an organization of this size, which is never, and cut wherever it can be.
-_SIZES = st.sampled_from([Sizes(), Sizes(page=1, smallest=1, largest=2, shares=1, excess=1)])
+_SIZES = st.sampled_from([Sizes(), Sizes(smallest=1, largest=2, shares=1, excess=1)])
 # More operations than any run here has.
 _ENOUGH = 10_000
 
