@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shipper.enrich import Enricher
-from shipper.errors import ApiRefused, ApiRejected, ExitCode, ShipperError
+from shipper.errors import AccountingError, ApiRefused, ApiRejected, ExitCode, ShipperError
 from shipper.fetch.archive import stream_archive
 from shipper.fetch.audit_logs import drain
 from shipper.fetch.client import AdminClient
@@ -74,6 +74,8 @@ async def ship(feeds: Sequence[Feed], enricher: Enricher, writer: Writer, stop: 
         try:
             async with asyncio.timeout(LAST_FLUSH):
                 await writer.flush()
+        except AccountingError:
+            raise  # Graver than whatever else has ended it.
         except (ShipperError, TimeoutError) as error:
             logger().warning("rows received but not written; the next run reads them again", reason=str(error))
         gravest = _gravest(group)

@@ -12,11 +12,12 @@ import pytest
 import shipper.pipeline
 from shipper.config import Settings
 from shipper.enrich import open_enricher
-from shipper.errors import ApiRefused, ApiUnavailable, DatabaseUnavailable, InputError, Interrupted
+from shipper.errors import AccountingError, ApiRefused, ApiUnavailable, DatabaseUnavailable, InputError, Interrupted
 from shipper.load import schema
 from shipper.load.batches import Delivery
 from shipper.load.clickhouse import Database, connect
 from shipper.load.ledger import Ledger
+from shipper.load.tables import LOGS
 from shipper.load.writer import Writer
 from shipper.model import Lane, Page, RunID, Source, SourceID, Window, WorkspaceID
 from shipper.pipeline import Arrival, archives, ship
@@ -174,6 +175,54 @@ async def test_feeds_wait_for_the_loader_by_bytes(monkeypatch: pytest.MonkeyPatc
     await shipping
     assert len(await rows(database)) == 101
     await database.close()
+
+
+async def test_two_inserts_are_under_way_while_the_next_batch_is_prepared(server_url: str) -> None:
+    """Each waits for the other here, so that one at a time would never end."""
+    database = await connect(database_settings(server_url))
+    await schema.apply(database)
+    both = asyncio.Barrier(2)
+
+    class Paired(Watched):
+        async def insert(self, table: str, *values: Any, **named: Any) -> None:
+            if table == LOGS.name:
+                await both.wait()
+            await super().insert(table, *values, **named)
+
+    delivery = new_delivery()
+
+    async def feed() -> AsyncGenerator[Arrival]:
+        for number in range(4):
+            yield Arrival(delivery, page(number), NOW)
+        yield Arrival(delivery, None, NOW)
+
+    paired: Any = Paired(database)
+    clock = asyncio.get_running_loop().time
+    writer = Writer(paired, Ledger(paired, SOURCE), RunID("r"), rows=1, bytes=10**6, age=1000, clock=clock)
+    async with asyncio.timeout(60):
+        await ship([feed()], open_enricher(Settings()), writer, asyncio.Event())
+    assert await rows(database) == ["e0", "e1", "e2", "e3"]
+    assert await covered(database) == [Window(NOW - 100, NOW)]
+    await database.close()
+
+
+async def test_an_event_that_went_missing_is_graver_than_the_stop_that_shows_it(database: Database) -> None:
+    """The last flush finds that fewer events were acknowledged than arrived: that is what is raised."""
+    delivery = new_delivery()
+    stop = asyncio.Event()
+
+    async def feed() -> AsyncGenerator[Arrival]:
+        yield Arrival(delivery, page(1, 2), NOW)
+        delivery.arrived += 1
+        yield Arrival(delivery, None, NOW)
+        while delivery.drained_at is None:  # noqa: ASYNC110 - the writer tells nobody when a delivery is drained
+            await asyncio.sleep(0)
+        stop.set()
+        await asyncio.Event().wait()
+
+    with pytest.raises(AccountingError):
+        await ship([feed()], open_enricher(Settings()), new_writer(database), stop)
+    assert await covered(database) == []
 
 
 async def test_a_stop_ends_a_feed_that_waits_and_keeps_what_came(database: Database) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from shipper.load.dead_letters import Letter, unwritable
 from shipper.model import COLUMNS, Lane, Source, Window
@@ -49,14 +50,18 @@ class Delivery:
 class Batch:
     """The rows of one insert, column by column, whose they are, and the dead letters that came with them.
 
-    What is acknowledged is taken out. `before` are batches with some of the same `names`, ids of events and letters:
-    they go first, so that an event that came twice is found in the table by the second.
+    What is acknowledged is taken out. `name` is its own, so that its insert is the same insert however often it is
+    sent, and no other batch's. `there` are the events that the table had before it, once that was looked up. `before`
+    are batches with some of the same `names`, ids of events and letters: they go first, so that an event that came
+    twice is found in the table by the second.
     """
 
     columns: Sequence[Sequence[Any]]
     owners: list[Delivery]
     letters: list[tuple[Delivery, Letter]] = field(default_factory=list)
     names: frozenset[str] = frozenset()
+    name: str = field(default_factory=lambda: uuid4().hex)
+    there: set[str] | None = None
     before: list[Batch] = field(default_factory=list)
     acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -78,7 +83,7 @@ class Batch:
         if len(indexes) == len(self.owners):
             return self
         chosen = [[column[index] for index in indexes] for column in self.columns]
-        return Batch(chosen, [self.owners[index] for index in indexes])
+        return Batch(chosen, [self.owners[index] for index in indexes], name=self.name)
 
     def by_delivery(self) -> Iterable[tuple[Delivery, int]]:
         """How many of the rows belong to each delivery."""

@@ -111,6 +111,8 @@ class Writer:
         """Write one batch, then commit to the ledger whatever is complete. Raises DatabaseError or AccountingError."""
         for other in batch.before:
             await other.acknowledged.wait()
+        # They would keep alive those before them, and so on to the first.
+        batch.before = []
         await self._write_rows(batch)
         await self._write_letters(batch)
         if batch in self._taken:
@@ -133,26 +135,46 @@ class Writer:
         """Insert what the table lacks; count each event once it is acknowledged."""
         if not batch.owners:
             return
-        there = set() if self._force else await self._present(batch)
-        new, again = _split(batch.event_ids, there)
-        missing, known = batch.chosen(new), batch.chosen(again)
-        poisonous = await self._insert(missing, range(len(new)))
-        if len(poisonous) == len(new) > _ALL_POISONOUS:
-            raise Unwritable(f"none of {len(new)} rows can be written; the first: {missing.event_ids[0]}")
+        if batch.there is None:
+            # Looked up once: a repetition has to be the same insert. The one before it may still be under way, and
+            # what it has written by now is no event of another run.
+            batch.there = set() if self._force else await self._present(batch)
+        written, known, poisonous = await self._sort_out(batch, batch.there)
         # From here on nothing waits: a cancellation cannot come between.
-        bad = set(poisonous)
-        written = missing.chosen([index for index in range(len(new)) if index not in bad]) if bad else missing
-        for delivery, events in written.by_delivery():
+        for delivery, events in batch.chosen(written).by_delivery():
             delivery.report.inserted += events
             delivery.rows += events
             delivery.acknowledge(events)
-        for delivery, events in known.by_delivery():
+        for delivery, events in batch.chosen(known).by_delivery():
             delivery.report.already_there += events
             delivery.rows += events
             delivery.acknowledge(events)
         if poisonous:
-            batch.letters += missing.chosen(poisonous).as_letters()
+            batch.letters += batch.chosen(poisonous).as_letters()
         batch.columns, batch.owners = [], []
+
+    async def _sort_out(self, batch: Batch, there: AbstractSet[str]) -> tuple[list[int], list[int], list[int]]:
+        """Insert each event that is not there, once. The indexes of what is written, was there, and cannot be written.
+
+        Of an event that is in the batch more than once the first is written, with `force` the last; where that one
+        cannot be, the next.
+        """
+        written: list[int] = []
+        known: list[int] = []
+        poisonous: list[int] = []
+        rest: Sequence[int] = range(len(batch.owners))
+        while rest:
+            part = batch.chosen(rest)
+            new, again = _split(part.event_ids, there, last=self._force)
+            bad = {*await self._insert(part, new)}
+            if len(bad) == len(new) > _ALL_POISONOUS:
+                raise Unwritable(f"none of {len(new)} rows can be written; the first: {part.event_ids[new[0]]}")
+            refused = {part.event_ids[index] for index in bad}
+            poisonous += [rest[index] for index in sorted(bad)]
+            written += [rest[index] for index in new if index not in bad]
+            known += [rest[index] for index in again if part.event_ids[index] not in refused]
+            rest = [rest[index] for index in again if part.event_ids[index] in refused]
+        return written, known, poisonous
 
     async def _present(self, batch: Batch) -> set[str]:
         """Those of the batch's event ids that the table has, found by reading along the sort key."""
@@ -170,8 +192,7 @@ class Writer:
         if not indexes:
             return []
         chosen = batch.chosen(indexes)
-        source = batch.owners[0].source
-        token = insert_token(self._run_id, LOGS, (source.workspace_id, source.source_id, *chosen.ids))
+        token = insert_token(self._run_id, LOGS, (batch.name, *chosen.ids))
         try:
             await self._database.insert(LOGS.name, LOGS.columns, LOGS.types, chosen.columns, token=token)
         except Unwritable:
@@ -222,16 +243,17 @@ def _coverage(delivery: Delivery, run_id: RunID) -> Drained:
     return Drained(delivery.lane, delivery.window, delivery.events, run_id, delivery.drained_at)
 
 
-def _split(event_ids: Sequence[str], there: AbstractSet[str]) -> tuple[Sequence[int], Sequence[int]]:
-    """The indexes of the events that are missing, the first of each, and of the others."""
+def _split(event_ids: Sequence[str], there: AbstractSet[str], *, last: bool) -> tuple[Sequence[int], Sequence[int]]:
+    """The indexes of the events that are missing, the first or the last of each, and of the others."""
     if not there and len(set(event_ids)) == len(event_ids):
         return range(len(event_ids)), ()
     seen = set(there)
     missing: list[int] = []
     known: list[int] = []
-    for index, event_id in enumerate(event_ids):
-        (known if event_id in seen else missing).append(index)
-        seen.add(event_id)
+    indexes = range(len(event_ids))
+    for index in reversed(indexes) if last else indexes:
+        (known if event_ids[index] in seen else missing).append(index)
+        seen.add(event_ids[index])
     return missing, known
 
 

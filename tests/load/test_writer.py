@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -11,8 +15,9 @@ from shipper.load.batches import Batch
 from shipper.load.clickhouse import Database
 from shipper.load.faults import Unwritable
 from shipper.load.ledger import Ledger
+from shipper.load.tables import LOGS as TABLE
 from shipper.load.writer import _ranges
-from shipper.model import COLUMNS, Lane, Window
+from shipper.model import COLUMNS, Lane, Window, columns
 from tests.load.rows import (
     NOON,
     OTHER,
@@ -262,7 +267,7 @@ async def test_a_failed_insert_claims_nothing_and_keeps_the_batch(database: Data
 
 
 async def test_an_insert_whose_answer_is_lost_is_not_doubled(database: Database) -> None:
-    """The rows are in the table, nobody knows; the next flush finds them there."""
+    """The rows are in the table, nobody knows; the next flush sends the same insert again."""
     failing = Failing(database, DatabaseUnavailable("lost"), LOGS, after=True)
     batch, window = writer(failing), delivery(HOUR)
     give(batch, window, rows(1, 2), [])
@@ -271,7 +276,7 @@ async def test_an_insert_whose_answer_is_lost_is_not_doubled(database: Database)
         await batch.flush()
     assert (counted(window), await ids(database), await covered(database)) == ((0, 0, 0), ["1", "2"], [])
     await batch.flush()
-    assert (counted(window), await ids(database), await covered(database)) == ((0, 2, 0), ["1", "2"], [HOUR])
+    assert (counted(window), await ids(database), await covered(database)) == ((2, 0, 0), ["1", "2"], [HOUR])
 
 
 @pytest.mark.parametrize("table", [LEDGER, LETTERS])
@@ -322,17 +327,104 @@ async def test_a_cancelled_flush_can_be_repeated(database: Database, table: str)
     assert len(await letters(database)) == 1
 
 
-async def test_the_same_rows_of_the_same_run_have_the_same_token(database: Database) -> None:
-    """A repeat is the same insert; another run, other rows and another table are not."""
-    spy = Failing(database, DatabaseUnavailable("never"), "none")
-    for run, numbers in (("run-1", (1, 2)), ("run-1", (1, 2)), ("run-2", (1, 2)), ("run-1", (1, 3))):
+async def test_a_repeated_insert_has_the_same_token_and_another_batch_another(database: Database) -> None:
+    """Whatever the rows: the same events in another batch, or another run, are another insert."""
+    spy = Failing(database, DatabaseUnavailable("lost"), LOGS, after=True)
+    for run in ("run-1", "run-1", "run-2"):
         await database.command("TRUNCATE TABLE openai_audit_logs")
+        other = writer(database, "run-0")
+        give(other, delivery(HOUR), rows(3), [])
+        await other.flush()
+        spy.times = 1
         batch = writer(spy, run)
-        give(batch, delivery(HOUR), rows(*numbers), [])
+        give(batch, delivery(HOUR), rows(1, 2, 3), [])
+        with pytest.raises(DatabaseUnavailable):
+            await batch.flush()
         await batch.flush()
-    tokens = [token for _, _, token in spy.inserts]
-    assert tokens[0] == tokens[1]
+    tokens = [token for table, _, token in spy.inserts if table == LOGS]
+    assert tokens[0::2] == tokens[1::2]
     assert len(set(tokens)) == 3
+
+
+async def test_a_batch_that_was_cut_off_between_two_months_is_not_doubled(database: Database) -> None:
+    """The process gives an insert up, the server does not: it has one month by then, and the other later."""
+    november, december = row(1), row(2, time=NOON + 40 * 86_400)
+    both = [*columns([november, december]).values()]
+    sent: list[str] = []
+
+    class CutOff(Failing):
+        async def insert(
+            self,
+            table: str,
+            columns: Sequence[str],
+            types: Sequence[str],
+            data: Sequence[Sequence[object]],
+            *,
+            token: str,
+        ) -> None:
+            if table == LOGS and not sent:
+                sent.append(token)
+                await self._database.insert(table, columns, types, [values[:1] for values in data], token=token)
+                raise asyncio.CancelledError
+            await self._database.insert(table, columns, types, data, token=token)
+
+    batch, window = writer(CutOff(database, DatabaseUnavailable("never"), "none")), delivery(HOUR)
+    give(batch, window, [november, december], [])
+    with pytest.raises(asyncio.CancelledError):
+        await batch.flush()
+    await batch.flush()
+    # The rest of the first insert, late.
+    await database.insert(LOGS, TABLE.columns, TABLE.types, both, token=sent[0])
+    assert (await ids(database), counted(window)) == (["1", "2"], (2, 0, 0))
+
+
+@pytest.mark.parametrize(("force", "city"), [(False, "old"), (True, "new")])
+async def test_of_two_versions_in_a_run_the_first_stays_unless_forced(
+    database: Database, *, force: bool, city: str
+) -> None:
+    """In one batch and in two: `--force` means that the later one takes the place of the earlier."""
+    for apart in (False, True):
+        await database.command("TRUNCATE TABLE openai_audit_logs")
+        batch, window = writer(database, force=force), delivery(None, lane=Lane.ARCHIVE)
+        give(batch, window, [row(n, srcCity="old") for n in range(3)], [])
+        if apart:
+            await batch.flush()
+        give(batch, window, [row(n, srcCity="new") for n in range(3)], [])
+        await batch.flush()
+        assert await database.query("SELECT DISTINCT srcCity FROM openai_audit_logs") == [(city,)], apart
+        assert sum(counted(window)) == 6
+
+
+async def test_of_a_double_whose_first_cannot_be_written_the_second_is(database: Database) -> None:
+    """Neither is lost: one becomes the row, the other a dead letter."""
+    batch, window = writer(database), delivery(HOUR)
+    good = row(1, rawLog=b'{"v":2}')
+    give(batch, window, [row(1, srcASNumber=2**40, rawLog=b'{"v":1}'), row(2), good, row(1, rawLog=b'{"v":3}')], [])
+    batch.drained(window, NOON)
+    await batch.flush()
+    assert (counted(window), await covered(database)) == ((2, 1, 1), [HOUR])
+    assert await database.query("SELECT rawLog FROM openai_audit_logs WHERE eventID = 'audit_log-000001'") == [
+        ('{"v":2}',)
+    ]
+    assert [raw for raw, *_ in await letters(database)] == ['{"v":1}']
+
+
+async def test_a_batch_does_not_keep_alive_those_before_it(database: Database) -> None:
+    """Each page shares an event with the one before it, for ever."""
+    batch, window = writer(database), delivery(None, lane=Lane.ARCHIVE)
+    kept: list[weakref.ref[Any]] = []
+    before: Batch | None = None
+    for number in range(20):
+        give(batch, window, rows(number, number + 1), [])
+        [one] = batch.take()
+        kept.append(weakref.ref(one.acknowledged))
+        if before is not None:
+            await batch.write(before)
+        before = one
+    gc.collect()
+    assert sum(reference() is not None for reference in kept) <= 2
+    await batch.flush()
+    assert await ids(database) == [str(number) for number in range(21)]
 
 
 async def test_one_insert_for_many_windows(database: Database) -> None:
@@ -423,7 +515,8 @@ async def test_dead_letters_are_kept_once(database: Database) -> None:
 
 async def test_batches_written_at_the_same_time_lose_nothing(database: Database) -> None:
     """Windows drained side by side, many batches at once: every row once, every window covered."""
-    batch = writer(database)
+    slow = Failing(database, DatabaseUnavailable("never"), "none")
+    batch = writer(slow)
     deliveries = [delivery(Window(NOON + n * 10, NOON + n * 10 + 10)) for n in range(10)]
     taken: list[Batch] = []
     for page in range(5):
@@ -438,6 +531,8 @@ async def test_batches_written_at_the_same_time_lose_nothing(database: Database)
     assert await ids(database) == [str(n * 10 + page) for n in range(10) for page in range(5)]
     assert [counted(one) for one in deliveries] == [(5, 0, 0)] * 10
     assert await covered(database) == [Window(NOON, NOON + 100)]
+    assert [one.report.windows_done for one in deliveries] == [1] * 10
+    assert await database.query("SELECT count() FROM openai_audit_coverage SETTINGS final = 0") == [(10,)]
 
 
 async def test_an_error_that_is_not_about_a_row_is_no_poison(database: Database) -> None:
