@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import sys
 import time
-import traceback
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
+
+import structlog
 
 from shipper.errors import AccountingError
 from shipper.model import Lane, RunID, Source
@@ -157,62 +156,30 @@ class RunReport:
         }
 
 
-class Logger:
-    """Writes lines to whatever standard error is by then. Events are short and constant; what varies is in the fields.
-
-    A field that JSON has no word for is written as its representation.
-    """
-
-    _LEVELS = ("debug", "info", "warning", "error")
-
-    def __init__(self) -> None:
-        self.text = False
-        self.level = "info"
-
-    def debug(self, event: str, **fields: object) -> None:
-        self.write("debug", event, fields)
-
-    def info(self, event: str, **fields: object) -> None:
-        self.write("info", event, fields)
-
-    def warning(self, event: str, **fields: object) -> None:
-        self.write("warning", event, fields)
-
-    def error(self, event: str, **fields: object) -> None:
-        self.write("error", event, fields)
-
-    def exception(self, event: str, **fields: object) -> None:
-        """An error with the traceback of the exception at hand. It shows no values: one of them may be a key."""
-        self.write("error", event, {**fields, "exception": traceback.format_exc().rstrip()})
-
-    def write(self, level: str, event: str, fields: Mapping[str, object]) -> None:
-        if self._LEVELS.index(level) < self._LEVELS.index(self.level):
-            return
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        if self.text:
-            values = " ".join(f"{name}={_plain(value)}" for name, value in fields.items() if name != "exception")
-            line = f"{now} [{level:<7}] {event} {values}".rstrip()
-            line += f"\n{fields['exception']}" if "exception" in fields else ""
-        else:
-            line = json.dumps({"event": event, "level": level, "timestamp": now, **fields}, default=repr)
-        print(line, file=sys.stderr, flush=True)
-
-
-def _plain(value: object) -> str:
-    """As it is when it is one word, else as Python writes it: no value can look like another field or a new line."""
-    text = str(value)
-    return text if text.isprintable() and not set(text) & set(" ='\"") else repr(value)
-
-
-_LOGGER = Logger()
-
-
 def configure_logging(log_format: str = "auto", level: str = "info") -> None:
-    """Send logs to standard error: text on a terminal, one JSON object a line otherwise."""
-    _LOGGER.text = sys.stderr.isatty() if log_format == "auto" else log_format == "text"
-    _LOGGER.level = level
+    """Send structured logs to standard error: text on a terminal, one JSON object a line otherwise."""
+    text = sys.stderr.isatty() if log_format == "auto" else log_format == "text"
+    # Tracebacks are plain: the colourful ones print local variables, and a local variable may be a key.
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        if text
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *renderers,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        # Looked up when it is written to: whoever replaced standard error since gets the line.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
 
 
-def logger() -> Logger:
-    """The logger of the process."""
-    return _LOGGER
+def logger() -> structlog.typing.FilteringBoundLogger:
+    """The logger of the process. Events are short and constant; what varies is in the keys."""
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return log

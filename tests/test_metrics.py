@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import Counter, Gauge
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from shipper import __version__
 from shipper.config import Settings
@@ -27,7 +28,6 @@ from shipper.model import Lane, RunID, Source, SourceID, WorkspaceID
 from shipper.run import Run
 from shipper.telemetry import LaneReport, Lookups, RunReport
 from tests.conftest import database_settings
-from tests.logs import capture_logs
 from tests.organizations import NOW
 
 SOURCE = Source(WorkspaceID("w"), SourceID("s"))

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 import shipper.pipeline
 from shipper.config import Settings
@@ -33,7 +34,6 @@ from shipper.model import Lane, Page, Window
 from shipper.run import Run, open_run
 from shipper.simulator import RESTRICTED_KEY, Misbehaviour, Organization, Simulator
 from shipper.watch import watch
-from tests.logs import capture_logs
 from tests.organizations import DAY, NOW, ship_settings, shipped, source_settings, truth
 
 Make = Callable[..., Run]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from shipper.enrich import open_enricher
 from shipper.errors import ExitCode
@@ -13,7 +14,6 @@ from shipper.load.retry import RetryingDatabase
 from shipper.model import Window
 from shipper.run import Run
 from shipper.simulator import Misbehaviour, Organization, Simulator
-from tests.logs import capture_logs
 from tests.organizations import DAY, NOW, ship_settings
 
 TOLD = (

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from datetime import datetime
-from pathlib import Path
-
 import pytest
 
 from shipper.cli.render import print_hints, print_report
 from shipper.errors import AccountingError
 from shipper.model import Lane, RunID, Source, SourceID, WorkspaceID
-from shipper.telemetry import LaneReport, RunReport, Status, configure_logging, logger
-from tests.secrets_scan import canary
+from shipper.telemetry import LaneReport, RunReport, Status
 
 SOURCE = Source(WorkspaceID("w"), SourceID("s"))
 
@@ -84,75 +78,3 @@ def test_the_printed_sum_closes_and_nothing_else_is_claimed(
 def test_hints_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     print_hints(["look there"])
     assert capsys.readouterr() == ("", "hint:  look there\n")
-
-
-@pytest.fixture
-def logs() -> Iterator[None]:
-    """The logger is the process's: other tests find it as it was."""
-    yield
-    configure_logging("json", "info")
-
-
-@pytest.mark.usefixtures("logs")
-def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
-    """Text that no encoding can write, and what JSON has no word for, included."""
-    configure_logging("json")
-    logger().info("something happened", count=1, where=Path("a\nb"), text="\ud800\n", lane=Lane.TENANT, none=None)
-    out, err = capsys.readouterr()
-    [line] = err.splitlines()
-    entry = json.loads(line)
-    assert datetime.fromisoformat(entry.pop("timestamp")).tzinfo is not None
-    assert entry == {
-        "event": "something happened",
-        "level": "info",
-        "count": 1,
-        "where": repr(Path("a\nb")),
-        "text": "\ud800\n",
-        "lane": "tenant",
-        "none": None,
-    }
-    assert out == ""
-
-
-@pytest.mark.usefixtures("logs")
-def test_a_log_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """A value that holds blanks or a new line cannot pass for another field or line."""
-    configure_logging("text")
-    logger().warning("look", word="one", words="two words", lines="a\nlevel=error", number=3)
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.partition(" ")[2] == r"[warning] look word=one words='two words' lines='a\nlevel=error' number=3"
-
-
-@pytest.mark.usefixtures("logs")
-@pytest.mark.parametrize(
-    ("level", "told"),
-    [
-        ("debug", ["debug", "info", "warning", "error"]),
-        ("info", ["info", "warning", "error"]),
-        ("warning", ["warning", "error"]),
-        ("error", ["error"]),
-    ],
-)
-def test_a_level_leaves_out_what_is_below_it(level: str, told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("json", level)
-    log = logger()
-    for write in (log.debug, log.info, log.warning, log.error):
-        write("x")
-    assert [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()] == told
-
-
-@pytest.mark.usefixtures("logs")
-@pytest.mark.parametrize("log_format", ["json", "text"])
-def test_a_traceback_shows_no_values(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The lines of the code and the error, and no local variable: it may be a key."""
-    configure_logging(log_format)
-    secret = canary("traceback")
-    try:
-        secret.index("nowhere")
-    except ValueError:
-        logger().exception("unexpected error", source="s")
-    err = capsys.readouterr().err
-    assert "ValueError: substring not found" in err
-    assert 'secret.index("nowhere")'.replace('"', r"\"" if log_format == "json" else '"') in err
-    assert secret not in err
-    assert len(err.splitlines()) == 1 or log_format == "text"

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 import shipper.run
 from shipper.config import Settings
@@ -23,7 +24,6 @@ from shipper.simulator import Misbehaviour, Organization, Simulator
 from shipper.watch import watch
 from tests.conftest import database_settings
 from tests.load.rows import Time
-from tests.logs import capture_logs
 from tests.organizations import NOW, ship_settings, shipped, truth
 
 SHORT = {"lookback": "5d", "batch_rows": 20}

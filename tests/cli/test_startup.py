@@ -32,9 +32,6 @@ _UNUSED = (
     # Read when there is such a file.
     "yaml",
     "shipper.enrich.tree",
-    # For tables, and for `simulate` and its like.
-    "rich",
-    "pygments",
     # A keystore, metrics.
     "cryptography",
     "shipper.keystore",

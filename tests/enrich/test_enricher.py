@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from shipper import enrich
 from shipper.config import ListSettings, Settings
@@ -17,7 +18,6 @@ from shipper.errors import ConfigError, ExitCode
 from shipper.model import Row
 from shipper.telemetry import Lookups
 from tests.enrich.rows import changed, make_row
-from tests.logs import capture_logs
 from tests.mmdb import BUILT, city_record, write_mmdb
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import maxminddb
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from shipper.config import ListSettings, Settings
 from shipper.enrich.contract import Enrichment
@@ -22,7 +24,6 @@ from shipper.enrich.rules import read_rules
 from shipper.telemetry import Lookups
 from tests.enrich.damage import IP, NOT_A_DATABASE, crashing, unreadable, write_city
 from tests.enrich.rows import make_row
-from tests.logs import Entry, capture_logs
 
 Damage = Callable[[bytes], bytes]
 
@@ -90,7 +91,7 @@ def other(path: Path, name: str = "Lyon") -> bytes:
     return write_city(path.with_name("other.mmdb"), name).read_bytes()
 
 
-def look(enrichment: Enrichment, times: int = 2) -> list[Entry]:
+def look(enrichment: Enrichment, times: int = 2) -> list[EventDict]:
     """Refresh a few times, as a run does once a second, and return what was logged."""
     with capture_logs() as logs:
         for _ in range(times):
@@ -393,7 +394,7 @@ def test_a_batch_is_enriched_from_one_database_while_another_takes_over(
     assert seen >= {"Lyon", "Nice"}
 
 
-def settle(geoip: GeoIP) -> list[Entry]:
+def settle(geoip: GeoIP) -> list[EventDict]:
     """Look until the real child has come to an end."""
     (watched,) = geoip._watched
     logs = look(geoip)

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+import structlog
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from shipper import __version__
 from shipper.config import Settings, SourceSettings
@@ -27,7 +29,6 @@ from shipper.fetch.paging import parse_page
 from shipper.fetch.ratelimit import RateLimiter
 from shipper.model import Page
 from tests.fetch.api import KEY, Answer, Clock, client, serve
-from tests.logs import capture_logs
 
 PAGE = b'{"object":"list","data":[{"id":"e1"},{"id":"e2"}],"has_more":false}'
 EVENTS = Page((b'{"id":"e1"}', b'{"id":"e2"}'))
@@ -409,6 +410,7 @@ async def test_a_key_of_another_form_is_cleaned_too() -> None:
 
 async def test_each_retry_is_logged_once_with_reason_and_pause() -> None:
     """An operator sees why a run takes long."""
+    structlog.reset_defaults()
     with capture_logs() as logs:
         async with serve(Answer(429, headers={"Retry-After": "5"}), Answer(body=PAGE)) as api, client(api.url) as admin:
             await admin.get("x", parse=parse_page)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from shipper.errors import DatabaseUnavailable, ExitCode, Interrupted, LeaseHeld, LeaseLost
 from shipper.load import schema
@@ -19,7 +20,6 @@ from shipper.load.tables import LEASES
 from shipper.model import RunID, Source, SourceID, WorkspaceID
 from tests.conftest import database_settings
 from tests.load.rows import SOURCE, Failing, Time
-from tests.logs import capture_logs
 
 LEAVE_AT_ONCE = Terms(ttl=60, wait=0)
 OTHER = Source(WorkspaceID("w"), SourceID("other"))

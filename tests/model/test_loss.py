@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -44,13 +45,19 @@ _SEED = 7
 
 
 @pytest.fixture(autouse=True)
-def model(monkeypatch: pytest.MonkeyPatch) -> None:
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs talk to the model's API, take its lease, and log nothing."""
     monkeypatch.setattr("shipper.run.AdminClient", Client)
     monkeypatch.setattr("shipper.run.Lease", lease)
     monkeypatch.setattr("shipper.run.Work", work)
     monkeypatch.setattr("shipper.load.lease.uuid4", next_id)
-    monkeypatch.setattr("shipper.telemetry.Logger.write", lambda *_: None)
+    structlog.configure(processors=[_drop])
+    yield
+    structlog.reset_defaults()
+
+
+def _drop(*_: object) -> str:
+    raise structlog.DropEvent
 
 
 def test_nothing_is_lost_doubled_invented_or_claimed() -> None:
