@@ -25,6 +25,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shipper.durations import format_duration, parse_duration
 from shipper.errors import ConfigError
@@ -59,7 +60,7 @@ def _split_paths(value: object) -> object:
     return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
 
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_split_paths)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 
 
@@ -106,13 +107,17 @@ class ListSettings(BaseModel):
     path: Path = Field(description="A YAML or NDJSON file of rules.")
 
 
-class Settings(BaseModel):
-    """All settings. The constructor knows nothing of files and the environment: see settings_file.load_settings.
+class Settings(BaseSettings):
+    """All settings. The environment name of a field is SHIPPER_ and its name in capitals."""
 
-    A `validation_alias` is the name in the environment, where that is not SHIPPER_ and the name in capitals.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SHIPPER_",
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
 
     clickhouse_url: str = Field(
         "chdb:shipper-data",
@@ -254,6 +259,18 @@ class Settings(BaseModel):
         if twice := {pair for pair in ids if ids.count(pair) > 1}:
             raise ValueError(f"two sources are both called {min(twice)}; each needs an id of its own")
         return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values passed to the constructor, then the environment. `load_settings` puts the file in its place."""
+        return (init_settings, env_settings)
 
     def all_sources(self) -> tuple[SourceSettings, ...]:
         """The `sources` of the file, or the single source that the environment describes, and those of the keystore.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from shipper.config import Settings
 from shipper.fetch.windows import DAY
@@ -69,6 +70,21 @@ QUERIES = (
 )
 
 
+class _DemoSettings(Settings):
+    """Nothing of the environment counts: a proxy, a key or a schema policy of the real thing has no place here."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What the table holds after the demo, and the run that put it there. A table is its headers and its rows."""
@@ -88,8 +104,9 @@ async def demo(
     The organization is the same every time: its month ends where the ledger of the first demo ends. The second time,
     all of it is read again and nothing is added.
     """
-    # Nothing of the environment counts: a proxy, a key or a schema policy of the real thing has no place here.
-    settings = Settings(clickhouse_url=f"chdb:{folder}", source_id="demo", workspace="demo", requests_per_second=100.0)
+    settings = _DemoSettings(
+        clickhouse_url=f"chdb:{folder}", source_id="demo", workspace="demo", requests_per_second=100.0
+    )
     async with AsyncExitStack() as stack:
         run = await stack.enter_async_context(open_run(settings, "demo", stop))
         configured = settings.all_sources()[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from shipper.config import SINGLE_SOURCE, Settings, explain, name_of, suggest
 from shipper.errors import ConfigError
@@ -33,7 +34,7 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
             f"{where}: master_key does not belong into the configuration file",
             hint="Name a file of its own with master_key_file, or set SHIPPER_MASTER_KEY.",
         )
-    environment = _environment()
+    _refuse_unknown_environment()
     if beside := sorted(SINGLE_SOURCE & values.keys()) if values.get("sources") else []:
         raise ConfigError(
             f"{where}: {beside[0]} describes a single source, and the file lists sources",
@@ -41,30 +42,15 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         )
     values = {name: value for name, value in values.items() if not _in_environment(name)}
     try:
-        return Settings(**{**values, **environment, **(overrides or {})})
+        return Settings(**{**values, **(overrides or {})})
     except ValidationError as error:
         raise ConfigError(explain(error, where)) from None
+    except SettingsError as error:
+        raise ConfigError(f"the environment: {error}", hint="Lists of objects belong in the YAML file.") from None
 
 
 # Two ways to give one secret: the environment's wins over the file's, whichever each uses.
 _SAME_SECRET = tuple((name, f"{name}_file") for name in ("admin_key", "clickhouse_password", "master_key"))
-
-
-# Lists of objects, which no single line can say.
-_FILE_ONLY = ("sources", "lists")
-
-
-def _environment() -> dict[str, str]:
-    """What the environment sets, by the names of the settings. An empty variable is none."""
-    _refuse_unknown_environment()
-    values = {name: os.environ.get(environment_name(name), "") for name in Settings.model_fields}
-    for name in _FILE_ONLY:
-        if values[name]:
-            raise ConfigError(
-                f"the environment: {environment_name(name)} cannot be said there",
-                hint="Lists of objects belong in the YAML file.",
-            )
-    return {name: value for name, value in values.items() if value}
 
 
 def _in_environment(name: str) -> bool:

@@ -38,7 +38,7 @@ __all__ = [
 
 def database_settings(url: str, **values: object) -> Settings:
     """Settings for a test's database: no pause is ever long, and nothing of the environment counts."""
-    return Settings(**{"clickhouse_url": url, "retries": 2, "retry_ceiling": "0s", **values})
+    return Settings(**{"clickhouse_url": url, "retries": 2, "retry_ceiling": "0s", **values})  # type: ignore[arg-type]
 
 
 @pytest.fixture
