@@ -13,10 +13,12 @@ from tests.faults import oracle
 from tests.faults.attack import Attack
 from tests.faults.oracle import Verdict
 from tests.faults.plan import Fault, Point, Round, Signal
-from tests.faults.rig import Rig, ended, open_rig
+from tests.faults.rig import Rig, ended, open_rig, tell
 from tests.faults.test_api import assert_recovers
 
 _BATCHES = {"SHIPPER_BATCH_ROWS": "50"}
+# January 2020.
+_LONG_AGO = 1_577_836_800
 
 
 @pytest.mark.parametrize("point", list(Point))
@@ -41,6 +43,34 @@ async def test_a_shipper_told_to_stop_at_any_point_keeps_what_it_has(rig: Rig, p
     assert result.hint == "What was acknowledged is kept; run it again for the rest."
     assert len(oracle.read(rig.direct).plain) > 0
     await assert_recovers(rig)
+
+
+async def test_a_stop_during_an_insert_over_many_months_doubles_nothing(rig: Rig, tmp_path: Path) -> None:
+    """Its parts become visible one month after the other, and what is there by the time of the stop is its own."""
+    years = tmp_path / "years.ndjson"
+    times = [_LONG_AGO + number % 60 * 31 * 86_400 for number in range(12_000)]
+    event = b'{"id":"audit_log-%d","type":"login.succeeded","effective_at":%d}\n'
+    years.write_bytes(b"".join(event % numbered for numbered in enumerate(times)))
+    await rig.run("schema", "apply")
+    await rig.sql("SYSTEM STOP MERGES openai_audit_logs")
+    for _ in range(3):
+        process = await rig.start("replay", str(years))
+        while process.returncode is None and (await _count(rig))[0] == 0:
+            pass
+        tell(process, signal.SIGTERM)
+        result = await ended(process)
+        assert result.code in {0, 75}, result.err
+        plain, distinct = await _count(rig)
+        assert plain == distinct > 0
+        assert (await rig.run("replay", str(years))).code == 0
+        assert await _count(rig) == (12_000, 12_000)
+        await rig.sql("TRUNCATE TABLE openai_audit_logs")
+
+
+async def _count(rig: Rig) -> tuple[int, int]:
+    """Rows and events in the plain table."""
+    plain, distinct = (await rig.sql("SELECT count(), uniqExact(eventID) FROM openai_audit_logs")).split()
+    return int(plain), int(distinct)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1])
