@@ -19,7 +19,7 @@ from shipper.errors import ApiRejected, ExitCode, Interrupted, ShipperError
 from shipper.fetch.audit_logs import SWITCHED_ON
 from shipper.fetch.client import AdminClient
 from shipper.fetch.ratelimit import RateLimiter
-from shipper.fetch.sizing import Work
+from shipper.fetch.sizing import Sizes, Work
 from shipper.fetch.windows import Coverage, Schedule, midnight, plan_backfill, plan_run
 from shipper.load import dead_letters, runs, schema
 from shipper.load.batches import Delivery
@@ -190,7 +190,9 @@ class Run:
                 reports[lane] = self.report.lane(source, lane)
                 clients[lane] = await stack.enter_async_context(AdminClient(settings, self.settings, limiter=limiter))
                 planned += [(lane, window) for window in await planner(Ledger(database, source), lane)]
-            reading = Reading(source, clients, reports, Work(planned, self.settings.concurrency))
+            # What is written by force is written as often as it is read.
+            work = Work(planned, self.settings.concurrency, Sizes(give_up=not force))
+            reading = Reading(source, clients, reports, work)
             feeds = [windows(reading, self.clock) for _ in range(self.settings.concurrency)]
             try:
                 await self._ship(database, source, feeds, force=force)

@@ -128,7 +128,7 @@ async def test_cut_as_finely_as_can_be_nothing_is_lost_or_doubled(
     """Pieces of a page and windows given up again and again, under faults, with batches that hold few of them."""
     sizes = Sizes(smallest=1, largest=1, shares=1, excess=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shipper.run, "Work", lambda planned, feeds: Work(planned, feeds, sizes))
+        patch.setattr(shipper.run, "Work", lambda planned, feeds, _: Work(planned, feeds, sizes))
         async with full_day(organization, errors=0.1, cut=0.1, throttle=0.1, seed=5) as simulator:
             run = await run_once(database, database_url, simulator, concurrency=concurrency, batch_rows=150, retries=12)
             assert run.errors == []
@@ -153,3 +153,16 @@ async def test_a_second_with_many_events_is_paged_to_its_end(
         assert await shipped(database) == truth(simulator)
         assert len(simulator.log) <= 21 + 10 + 30
     assert await covered(database, run, Lane.ORGANIZATION) == [Window(NOW - 10 * DAY, NOW)]
+
+
+async def test_by_force_no_window_is_given_up_and_each_event_is_written_once(
+    database: RetryingDatabase, database_url: str, organization: Organization
+) -> None:
+    """Its page would be written, and its parts once more."""
+    async with full_day(organization) as simulator:
+        settings = ship_settings(database_url, simulator, **SETTINGS)
+        run = Run(settings, database, open_enricher(settings), "backfill", clock=lambda: NOW)
+        await run.backfill(Window(NOW - 10 * DAY, NOW), settings.all_sources(), force=True)
+    assert run.errors == []
+    assert run.report.total("inserted") == run.report.total("received") == len(truth(simulator))
+    assert await shipped(database) == truth(simulator)

@@ -25,13 +25,15 @@ _PAGE = 100
 class Sizes:
     """In pages, none below one. A piece is what is left, divided by `shares` per feed, within `smallest` and `largest`.
 
-    A window is given up when its first page promises more than `largest`, or more than `excess` pieces.
+    A window is given up when its first page promises more than `largest`, or more than `excess` pieces; never without
+    `give_up`, where reading a page twice is not as good as once.
     """
 
     smallest: float = 3.0
     largest: float = 50.0
     shares: float = 2.0
     excess: float = 4.0
+    give_up: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +122,7 @@ class Work:
         self._learn(piece, events, covered)
         pages = window.seconds / covered
         fair = self._fair(pages)
-        if pages <= min(self._sizes.largest, fair * self._sizes.excess):
+        if not self._sizes.give_up or pages <= min(self._sizes.largest, fair * self._sizes.excess):
             return False
         self.windows[piece.lane] -= 1
         for part in _cut(window, max(2, round(pages / fair))):

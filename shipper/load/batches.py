@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from shipper.load.dead_letters import Letter, unwritable
+from shipper.load.dead_letters import Letter, Looked, unwritable
 from shipper.model import COLUMNS, Lane, Source, Window
 from shipper.telemetry import LaneReport
 
@@ -51,9 +51,9 @@ class Batch:
     """The rows of one insert, column by column, whose they are, and the dead letters that came with them.
 
     What is acknowledged is taken out. `name` is its own, so that its insert is the same insert however often it is
-    sent, and no other batch's. `there` are the events that the table had before it, once that was looked up. `before`
-    are batches with some of the same `names`, ids of events and letters: they go first, so that an event that came
-    twice is found in the table by the second.
+    sent, and no other batch's. `there` are the events that the table had before it, once that was looked up; `looked`
+    says the same of its letters. `before` are batches with some of the same `names`, ids of events and letters: they go
+    first, so that an event that came twice is found in the table by the second.
     """
 
     columns: Sequence[Sequence[Any]]
@@ -62,6 +62,7 @@ class Batch:
     names: frozenset[str] = frozenset()
     name: str = field(default_factory=lambda: uuid4().hex)
     there: set[str] | None = None
+    looked: Looked | None = None
     before: list[Batch] = field(default_factory=list)
     acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from shipper.load.clickhouse import Database
@@ -21,6 +22,10 @@ UNWRITABLE = "unwritable"
 
 # Ids asked for at once: a literal each, and the server reads 256 kB of SQL.
 _ASK = 2_000
+
+
+# Workspace, source and id of a letter.
+_Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +80,28 @@ def unwritable(event_id: str, received_at: int, raw: bytes, lane: Lane) -> Lette
     return Letter(lane, _digest(raw), received_at, UNWRITABLE, _text(detail), raw)
 
 
-async def insert_letters(database: Database, run_id: RunID, letters: Sequence[tuple[Source, Letter]]) -> list[bool]:
-    """Insert the letters that are not there yet, and say of each whether it was new. A second copy of one is not.
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What the tables had of some letters: workspace, source and id of those that are there, and that are resolved."""
+
+    there: AbstractSet[_Key]
+    resolved: AbstractSet[_Key]
+
+
+async def look(database: Database, letters: Sequence[tuple[Source, Letter]]) -> Looked:
+    """Look letters up. Once for an insert, however often that is tried: it would find what it wrote itself."""
+    resolved = await _resolved(database, letters)
+    return Looked(await _known(database, letters), resolved)
+
+
+async def insert_letters(
+    database: Database, run_id: RunID, letters: Sequence[tuple[Source, Letter]], looked: Looked
+) -> list[bool]:
+    """Insert the letters that were not there yet, and say of each whether it was new. A second copy of one is not.
 
     One that is resolved is new again: it is inserted with the time and the reason of now, and it is open afterwards.
     """
-    resolved = await _resolved(database, letters)
-    known = await _known(database, letters) - resolved
+    known = {*looked.there} - looked.resolved
     new: list[bool] = []
     rows: list[tuple[object, ...]] = []
     for source, letter in letters:
@@ -100,11 +120,8 @@ async def insert_letters(database: Database, run_id: RunID, letters: Sequence[tu
         data = list(zip(*rows, strict=True))
         await database.insert(DEAD_LETTERS.name, DEAD_LETTERS.columns, DEAD_LETTERS.types, data, token=token)
     # Last: a failure before it leaves them resolved, and whoever tries again finds them so and counts them once.
-    await _reopen(database, run_id, sorted(resolved))
+    await _reopen(database, run_id, sorted(looked.resolved))
     return new
-
-
-_Key = tuple[str, str, str]
 
 
 async def _known(database: Database, letters: Sequence[tuple[Source, Letter]]) -> set[_Key]:

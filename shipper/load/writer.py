@@ -14,7 +14,7 @@ from itertools import pairwise
 from shipper.errors import AccountingError
 from shipper.load.batches import Batch, Delivery, batches
 from shipper.load.clickhouse import Database
-from shipper.load.dead_letters import Letter, insert_letters
+from shipper.load.dead_letters import Letter, insert_letters, look
 from shipper.load.faults import Unwritable
 from shipper.load.ledger import Drained, Ledger
 from shipper.load.tables import LOGS, insert_token
@@ -206,7 +206,9 @@ class Writer:
         if not batch.letters:
             return
         letters = [(delivery.source, letter) for delivery, letter in batch.letters]
-        inserted = await insert_letters(self._database, self._run_id, letters)
+        if batch.looked is None:
+            batch.looked = await look(self._database, letters)
+        inserted = await insert_letters(self._database, self._run_id, letters, batch.looked)
         for (delivery, _), is_new in zip(batch.letters, inserted, strict=True):
             if is_new:
                 delivery.report.dead_lettered += 1

@@ -6,7 +6,7 @@ import pytest
 
 from shipper.errors import DatabaseUnavailable
 from shipper.load.clickhouse import Database
-from shipper.load.dead_letters import Filter, Letter, count, entries, insert_letters, open_by_lane, resolve
+from shipper.load.dead_letters import Filter, Letter, count, entries, insert_letters, look, open_by_lane, resolve
 from shipper.load.tables import DEAD_LETTERS, RESOLVED
 from shipper.model import Lane, RunID, Source
 from tests.load.rows import NOON, OTHER, SOURCE, Failing, dead_letter
@@ -20,7 +20,7 @@ def came(at: int, reason: str = "not_json") -> tuple[Source, Letter]:
 
 
 async def insert(database: Database, run: str, *letters: tuple[Source, Letter]) -> list[bool]:
-    return await insert_letters(database, RunID(run), letters)
+    return await insert_letters(database, RunID(run), letters, await look(database, letters))
 
 
 @pytest.mark.parametrize("later", [HOUR, 0, -HOUR], ids=["later", "in the same second", "by a clock that stepped back"])

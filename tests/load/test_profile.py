@@ -145,7 +145,9 @@ async def fill(database: Database) -> None:
     resolved = [Letter.of(dead_letter(raw)).id for raw in (b"a0", b"a1", b"b0")]
     await dead_letters.resolve(database, RunID("run-3"), SOURCE, resolved, NOON + 9000)
     again = [(SOURCE, Letter.of(dead_letter(b"b0")))]
-    assert await dead_letters.insert_letters(database, RunID("run-4"), again) == [True]
+    assert await dead_letters.insert_letters(
+        database, RunID("run-4"), again, await dead_letters.look(database, again)
+    ) == [True]
     statuses: list[Status] = ["ok", "stopped"]
     for number, status in enumerate(statuses):
         report = RunReport(RunID(f"run-{number}"), "run", started=NOON + number, finished=NOON + number + 1.0)

@@ -322,7 +322,7 @@ async def test_a_cancelled_flush_can_be_repeated(database: Database, table: str)
         await batch.flush()
     assert window.report.windows_done == 0
     await batch.flush()
-    assert (sum(counted(window)), window.owed, window.report.windows_done) == (3, 0, 1)
+    assert (counted(window), window.owed, window.report.windows_done) == ((2, 0, 1), 0, 1)
     assert (await ids(database), await covered(database)) == (["1", "2"], [HOUR])
     assert len(await letters(database)) == 1
 

@@ -245,7 +245,7 @@ def lease(database: Database, source: Source, run_id: RunID, terms: Terms) -> Le
     return kind(database, source, run_id, terms, world.loop.time)
 
 
-def work(planned: Iterable[tuple[Lane, Window]], feeds: int) -> Work:
+def work(planned: Iterable[tuple[Lane, Window]], feeds: int, _: Sizes) -> Work:
     """Stands for `shipper.fetch.sizing.Work`: the real one, with the model's sizes."""
     return Work(planned, feeds, CURRENT.get().world.sizes)
 
