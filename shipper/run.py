@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -127,7 +126,10 @@ class Run:
         await self._finish()
 
     async def replay_letters(self, ids: Mapping[Source, Sequence[tuple[Lane, str]]]) -> None:
-        """Send dead letters of some sources through the same stages again. Those that become rows are resolved."""
+        """Send dead letters of some sources through the same stages again.
+
+        Those of whose event the table has a row then are resolved.
+        """
         for source, its_ids in ids.items():
             await self._guard(source, self._leased(source, partial(self._replay_letters, source, its_ids)))
         await self._finish()
@@ -289,7 +291,6 @@ async def open_run(
     An `enricher` that is given takes in changed files instead, and stays open.
     """
     async with AsyncExitStack() as stack:
-        stack.enter_context(_rare_collections())
         if enricher is None:
             enricher = stack.enter_context(open_enricher(settings))
         else:
@@ -303,20 +304,3 @@ async def open_run(
         else:
             await until_stopped(schema.require(database), stop)
         yield Run(settings, database, enricher, command, stop)
-
-
-@contextmanager
-def _rare_collections() -> Generator[None]:
-    """Keep the garbage collector off what is alive anyway: modules, and the rows on their way.
-
-    Rows make no cycles and go by themselves. Looking for cycles among them, as often as Python does by default, takes a
-    sixth of the time that a row costs.
-    """
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()

@@ -22,7 +22,7 @@ _SESSION_TAGS = (
 )
 
 
-class Acted(msgspec.Struct, frozen=True, gc=False):
+class ActorReading(msgspec.Struct, frozen=True, gc=False):
     """Who acted and where from, the tags that go with it, and what could not be read."""
 
     actor: Actor
@@ -32,7 +32,7 @@ class Acted(msgspec.Struct, frozen=True, gc=False):
     invalid: tuple[str, ...]
 
 
-def actor_of(document: Object) -> Acted:
+def actor_of(document: Object) -> ActorReading:
     """The actor, empty when the event names none. Which keys are there decides, not what `actor.type` says."""
     wrong: list[str] = []
     invalid: list[str] = []
@@ -68,7 +68,7 @@ def actor_of(document: Object) -> Acted:
         if value := text(session, name, path, wrong):
             tags[tag] = value
     identity = _identity(user_id, email, service_account_id, acts_as_service_account=key_type == "service_account")
-    return Acted(
+    return ActorReading(
         Actor(kind, ip, user_id, user_email, key_id, key_type, service_account_id, identity),
         told.place,
         tags,
@@ -77,13 +77,13 @@ def actor_of(document: Object) -> Acted:
     )
 
 
-def actor_in(raw: bytes) -> Acted:
+def actor_in(raw: bytes) -> ActorReading:
     """The actor in these bytes, the value of an event's `actor`. Raises ValueError when they are not plain JSON."""
     return _remembered(raw) if len(raw) <= _REMEMBERED_SIZE else actor_of({"actor": orjson.loads(raw)})
 
 
 @lru_cache(_REMEMBERED)
-def _remembered(raw: bytes) -> Acted:
+def _remembered(raw: bytes) -> ActorReading:
     return actor_of({"actor": orjson.loads(raw)})
 
 

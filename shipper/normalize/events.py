@@ -23,19 +23,19 @@ from typing import Any
 import orjson
 
 from shipper.model import MAX_TIME, DeadLetter, EventID, Lane, RawEvent, Row, SourceID
-from shipper.normalize.actors import Acted, actor_in, actor_of
+from shipper.normalize.actors import ActorReading, actor_in, actor_of
 from shipper.normalize.catalog import ResourceReader, known_types
 from shipper.normalize.envelope import envelope_of
 from shipper.normalize.fields import Object, table, text, timestamp
 from shipper.normalize.reading import read
-from shipper.normalize.resources import Named, project_in, project_of, resources_of
+from shipper.normalize.resources import ProjectReading, project_in, project_of, resources_of
 
 _AT_ROOT_ID = (("id",),)
 _AT_ROOT_NAME = (("name",),)
 
 
 # Of an event: its type, actor, project, payload, and where it says it is from.
-_Parts = tuple[str, Acted, Named, Any, str]
+_Parts = tuple[str, ActorReading, ProjectReading, Any, str]
 
 
 class Reason(StrEnum):

@@ -20,7 +20,7 @@ _REMEMBERED = 8192
 _TEXTS = ("country", "city", "region", "region_code")
 
 
-class Told(msgspec.Struct, frozen=True, gc=False):
+class PlaceReading(msgspec.Struct, frozen=True, gc=False):
     """A place, the tags that go with it, and what could not be read."""
 
     place: Place = Place()
@@ -29,10 +29,10 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     invalid: tuple[str, ...] = ()
 
 
-NOWHERE = Told()
+NOWHERE = PlaceReading()
 
 
-def place_of(address: str, session: Object) -> Told:
+def place_of(address: str, session: Object) -> PlaceReading:
     """The session's place."""
     wrong: list[str] = []
     details = table(session, "ip_address_details", _DETAILS, wrong)
@@ -45,12 +45,12 @@ def place_of(address: str, session: Object) -> Told:
 
 
 @lru_cache(_REMEMBERED)
-def _remembered(address: str, details: str, wrong: tuple[str, ...]) -> Told:
+def _remembered(address: str, details: str, wrong: tuple[str, ...]) -> PlaceReading:
     # The details as text have a hash, and tell 1 from 1.0 and true.
     return _place(address, orjson.loads(details), list(wrong))
 
 
-def _place(address: str, details: Object, wrong: list[str]) -> Told:
+def _place(address: str, details: Object, wrong: list[str]) -> PlaceReading:
     invalid: list[str] = []
     country, city, region, region_code = (text(details, key, f"{_DETAILS}.{key}", wrong) for key in _TEXTS)
     code = alpha2(country)
@@ -62,7 +62,7 @@ def _place(address: str, details: Object, wrong: list[str]) -> Told:
     latitude, longitude = _coordinates(details.get("latitude"), details.get("longitude"), invalid)
     ip = canonical_ip(address)
     tags = {"region": region, "regionCode": region_code, "srcIPInvalid": "true" if address and not ip else ""}
-    return Told(
+    return PlaceReading(
         Place(code, number or 0, city=city, latitude=latitude, longitude=longitude, ip=ip),
         tuple((key, value) for key, value in tags.items() if value),
         tuple(wrong),

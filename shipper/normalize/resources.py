@@ -24,7 +24,7 @@ _REMEMBERED = 4096
 Found = dict[tuple[str, str], dict[str, str]]
 
 
-class Named(msgspec.Struct, frozen=True, gc=False):
+class ProjectReading(msgspec.Struct, frozen=True, gc=False):
     """A project, the text of the resource that it is, and what could not be read."""
 
     project: Project
@@ -32,7 +32,7 @@ class Named(msgspec.Struct, frozen=True, gc=False):
     wrong: tuple[str, ...]
 
 
-def project_of(document: Object) -> Named:
+def project_of(document: Object) -> ProjectReading:
     """The project, empty when the event names none."""
     wrong: list[str] = []
     project = table(document, "project", "project", wrong)
@@ -42,21 +42,21 @@ def project_of(document: Object) -> Named:
     resource = ""
     if identity and len(identity) <= MAX_TEXT and len(name) <= MAX_TEXT:
         resource = orjson.dumps({"type": "project", "id": identity, **named}).decode()
-    return Named(Project(identity, name), resource, tuple(wrong))
+    return ProjectReading(Project(identity, name), resource, tuple(wrong))
 
 
-def project_in(raw: bytes) -> Named:
+def project_in(raw: bytes) -> ProjectReading:
     """The project in these bytes, the value of an event's `project`. Raises ValueError when they are not plain JSON."""
     return _remembered(raw) if len(raw) <= _REMEMBERED_SIZE else project_of({"project": orjson.loads(raw)})
 
 
 @lru_cache(_REMEMBERED)
-def _remembered(raw: bytes) -> Named:
+def _remembered(raw: bytes) -> ProjectReading:
     return project_of({"project": orjson.loads(raw)})
 
 
 def resources_of(
-    payload: object, readers: tuple[ResourceReader, ...], named: Named, wrong: list[str]
+    payload: object, readers: tuple[ResourceReader, ...], named: ProjectReading, wrong: list[str]
 ) -> tuple[list[str], bool]:
     """The resources in the catalog's order, the project last unless it is one of them, none twice.
 
