@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,6 +28,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shipper.detection_settings import ParameterValue, RouteSettings, RuleSettings, SuppressionSettings, unique_names
 from shipper.durations import format_duration, parse_duration
 from shipper.errors import ConfigError
 from shipper.masterkey import parse_master_key, read_master_key
@@ -203,6 +205,27 @@ class Settings(BaseSettings):
     geoip_databases: Paths = Field((), description=".mmdb files, most trusted first (`:` between them).")
     lists: tuple[ListSettings, ...] = Field((), description="Lists that fill `enrichments` (YAML file only).")
 
+    rule_folders: Paths = Field((), description="Folders of own detection rules beside the pack (`:` between them).")
+    rules: dict[str, RuleSettings] = Field({}, description="Changes to single rules, by id (YAML file only).")
+    rule_parameters: dict[str, ParameterValue] = Field(
+        {}, description="Parameters of all rules that have one of that name, such as own_domains (YAML file only)."
+    )
+    suppressions: tuple[SuppressionSettings, ...] = Field(
+        (), description="Findings that are expected until a day (YAML file only)."
+    )
+    alert_routes: Annotated[tuple[RouteSettings, ...], AfterValidator(unique_names)] = Field(
+        (), description="Where findings are sent (YAML file only)."
+    )
+    detect_lookback: Duration = Field(timedelta(days=1), description="How far back of receivedAt a new rule looks.")
+    detect_step: Duration = Field(timedelta(days=1), description="Longest window that detections look at in one query.")
+    detect_delay: Duration = Field(
+        timedelta(seconds=30), description="How far the clocks of shippers and ClickHouse may differ."
+    )
+    detect_timeout: Duration = Field(timedelta(minutes=1), description="Longest time for the query of a rule.")
+    detect_memory: int = Field(
+        2 * 1024 * 1024 * 1024, ge=64 * 1024 * 1024, description="Bytes of memory for the query of a rule."
+    )
+
     metrics_listen: str | None = Field(
         None, description="Where `watch` serves GET /metrics, such as 127.0.0.1:9464. Anyone who reaches it may read."
     )
@@ -213,7 +236,7 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged at least.")
 
-    @field_validator("overlap", "window", "request_timeout", "clickhouse_timeout")
+    @field_validator("overlap", "window", "request_timeout", "clickhouse_timeout", "detect_step", "detect_timeout")
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
         if value <= timedelta():
@@ -357,7 +380,7 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 
 def _public(name: str, value: Any) -> Any:
-    if name in {"admin_key", "clickhouse_password", "master_key"}:
+    if name in {"admin_key", "clickhouse_password", "master_key", "url", "key"}:
         return None if value is None else SECRET
     if name in {"clickhouse_url", "base_url", "proxy"} and isinstance(value, str) and not value.startswith("chdb:"):
         return redact_url(value)
@@ -397,6 +420,14 @@ def suggest(name: str, known: set[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else "`shipper config show` lists every setting."
 
 
+_ENTRIES: Mapping[str, type[BaseModel]] = {
+    "lists": ListSettings,
+    "rules": RuleSettings,
+    "suppressions": SuppressionSettings,
+    "alert_routes": RouteSettings,
+}
+
+
 def explain(error: ValidationError, where: str) -> str:
     """One line per problem: the setting's path and what was expected. Never the input: it may be a secret."""
     lines = []
@@ -404,7 +435,7 @@ def explain(error: ValidationError, where: str) -> str:
         name = ".".join(name_of(str(part)) for part in problem["loc"]) or "settings"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            model = ListSettings if problem["loc"][0] == "lists" else SourceSettings
+            model = _ENTRIES.get(str(problem["loc"][0]), SourceSettings)
             message = f"unknown setting. {suggest(name_of(str(problem['loc'][-1])), set(model.model_fields))}"
         lines.append(f"{name}: {message}")
     return f"{where}: " + "; ".join(lines)

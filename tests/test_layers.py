@@ -19,10 +19,11 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"model", "assets", "secret_text"}),
     frozenset({"durations", "tls", "masterkey"}),
     frozenset({"keystore"}),
+    frozenset({"detection_settings"}),
     frozenset({"config", "telemetry", "stopping"}),
     frozenset({"settings_file"}),
     frozenset({"fetch", "normalize", "enrich", "load"}),
-    frozenset({"pipeline", "simulator"}),
+    frozenset({"pipeline", "simulator", "detect"}),
     frozenset({"run"}),
     frozenset({"check", "status", "demo", "dead_letters", "sources", "watch", "metrics"}),
     frozenset({"cli"}),
@@ -35,7 +36,13 @@ NOT_ALLOWED = {"simulator": frozenset({"fetch", "normalize", "enrich", "load"})}
 # Outside libraries that one part alone may use.
 OWNERS = {
     # The driver's transport is aiohttp and lets its errors through: faults names their type, and only that.
-    "aiohttp": ("shipper.fetch", "shipper.simulator", "shipper.load.faults", "shipper.metrics"),
+    "aiohttp": (
+        "shipper.fetch",
+        "shipper.simulator",
+        "shipper.load.faults",
+        "shipper.metrics",
+        "shipper.detect.alerts",
+    ),
     "prometheus_client": ("shipper.metrics",),
     "clickhouse_connect": ("shipper.load",),
     "chdb": ("shipper.load",),

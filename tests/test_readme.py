@@ -19,12 +19,21 @@ from typer.testing import CliRunner
 
 from shipper.cli.app import build
 from shipper.config import ListSettings, Settings, SourceSettings
+from shipper.detection_settings import RouteSettings, RuleSettings, SuppressionSettings
 from shipper.durations import format_duration
 from shipper.errors import ExitCode
 from shipper.metrics import METRICS
 from shipper.settings_file import environment_name
 
 README = Path(__file__).parent.parent / "README.md"
+
+ENTRIES: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("sources[]", SourceSettings),
+    ("lists[]", ListSettings),
+    ("rules.ID", RuleSettings),
+    ("suppressions[]", SuppressionSettings),
+    ("alert_routes[]", RouteSettings),
+)
 
 _MEANINGS = {
     ExitCode.OK: "done",
@@ -71,16 +80,16 @@ def default_of(model: type[BaseModel], name: str) -> str:
     value = field.get_default()
     if hasattr(value, "total_seconds"):
         return f"`{format_duration(value)}`"
-    return "" if value in (None, ()) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return "" if value in (None, (), {}) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def settings() -> str:
     lines = ["| setting | environment | default | |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        file_only = name in {"sources", "lists"}
+        file_only = name in {"sources", "lists", "rules", "rule_parameters", "suppressions", "alert_routes"}
         environment = "" if file_only else f"`{environment_name(name)}`"
         lines.append(f"| `{name}` | {environment} | {default_of(Settings, name)} | {field.description} |")
-    for prefix, model in (("sources[]", SourceSettings), ("lists[]", ListSettings)):
+    for prefix, model in ENTRIES:
         for name, field in model.model_fields.items():
             lines.append(f"| `{prefix}.{name}` | | {default_of(model, name)} | {field.description} |")
     return "\n".join(lines)

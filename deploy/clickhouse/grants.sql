@@ -26,14 +26,15 @@ GRANT SELECT ON security.* TO shipper_reader;
 
 -- Migrator: schema apply.
 --
--- It creates the tables and a view, and notes which migrations were applied. It cannot read or change an event. The last two lines
--- are for servers that ask for the right to each table engine; leave them out where the server does not know that right.
+-- It creates the tables and views, and notes which migrations were applied. It cannot read or change an event. The
+-- last three lines are for servers that ask for the right to each table engine; leave them out where the server does not know that right.
 -- `schema diff` needs more: it builds the schema in a scratch database of its own, and names the rights it lacks.
 CREATE ROLE IF NOT EXISTS shipper_migrator;
 GRANT CREATE TABLE, CREATE VIEW ON security.* TO shipper_migrator;
 GRANT SELECT, INSERT ON security.openai_audit_migrations TO shipper_migrator;
 GRANT TABLE ENGINE ON MergeTree TO shipper_migrator;
 GRANT TABLE ENGINE ON ReplacingMergeTree TO shipper_migrator;
+GRANT TABLE ENGINE ON AggregatingMergeTree TO shipper_migrator;
 
 
 -- The users. A password is asked for, not written here; a certificate's common name can stand in for it:

@@ -75,13 +75,59 @@ LEASES = Table(
     ("String", "String", "String", "String", "String", "String", "UInt32", "UInt32", "Bool"),
 )
 
+_STRINGS = "Array(String)"
+
+FINDINGS = Table(
+    "openai_audit_findings",
+    (
+        *("workspaceID", "findingID", "rule", "entity", "bucketStart", "title", "severity", "riskScore", "tactics"),
+        *("techniques", "firstSeen", "lastSeen", "events", "eventTypes", "actors", "srcIPs", "resources", "details"),
+        *("firstDetectedAt", "lastDetectedAt", "query", "parameters", "runID", "version"),
+    ),
+    (
+        *("String", "String", "String", "String", "DateTime", "String", "String", "UInt8", _STRINGS),
+        *(_STRINGS, "DateTime", "DateTime", "Array(Tuple(sourceID String, eventTime DateTime, id String))"),
+        *(_STRINGS, _STRINGS, _STRINGS, _STRINGS, _STRINGS),
+        *("DateTime64(3)", "DateTime64(3)", "String", "String", "String", "String"),
+    ),
+)
+
+DETECTIONS = Table(
+    "openai_audit_detections",
+    (
+        *("runID", "rule", "windowStart", "windowEnd", "finishedAt", "live", "status", "findings", "events"),
+        *("seconds", "error", "version"),
+    ),
+    (
+        *("String", "String", "DateTime", "DateTime", "DateTime", "Bool", "String", "UInt64", "UInt64"),
+        *("Float64", "String", "String"),
+    ),
+)
+
+WATERMARKS = Table("openai_audit_watermarks", ("rule", "watermark"), ("String", "DateTime"))
+
+ALERTS = Table(
+    "openai_audit_alerts",
+    ("route", "findingID", "action", "state", "queuedAt", "doneAt", "attempts", "error"),
+    ("String", "String", "String", "UInt8", "DateTime64(3)", "DateTime64(3)", "UInt32", "String"),
+)
+
+ACKNOWLEDGED = Table(
+    "openai_audit_findings_acknowledged",
+    ("findingID", "acknowledgedAt", "acknowledgedBy", "note"),
+    ("String", "DateTime64(3)", "String", "String"),
+)
+
 MIGRATIONS = Table(
     "openai_audit_migrations",
     ("version", "name", "checksum", "appliedAt"),
     ("UInt32", "String", "String", "DateTime"),
 )
 
-TABLES = (MIGRATIONS, LOGS, COVERAGE, RUNS, DEAD_LETTERS, RESOLVED, LEASES)
+TABLES = (
+    *(MIGRATIONS, LOGS, COVERAGE, RUNS, DEAD_LETTERS, RESOLVED, LEASES),
+    *(FINDINGS, DETECTIONS, WATERMARKS, ALERTS, ACKNOWLEDGED),
+)
 
 
 def insert_token(run_id: RunID, table: Table, ids: Iterable[str]) -> str:
