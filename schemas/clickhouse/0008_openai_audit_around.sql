@@ -10,8 +10,8 @@ WHERE (workspaceID, sourceID, toStartOfHour(eventTime, 'UTC')) IN
     SELECT workspaceID, sourceID, arrayJoin(arrayMap(
         hour -> toDateTime(hour * 3600, 'UTC'),
         range(
-            intDiv(greatest(toUnixTimestamp(eventTime), {seconds:UInt32}) - {seconds:UInt32}, 3600),
-            intDiv(toUnixTimestamp(eventTime) + 3599 + {seconds:UInt32}, 3600) + 1)))
+            toUInt32(intDiv(greatest(toUnixTimestamp(eventTime), {seconds:UInt32}) - {seconds:UInt32}, 3600)),
+            toUInt32(intDiv(toUnixTimestamp(eventTime) + 3599 + {seconds:UInt32}, 3600) + 1))))
     FROM
     (
         SELECT DISTINCT workspaceID, sourceID, toStartOfHour(eventTime, 'UTC') AS eventTime

@@ -78,7 +78,7 @@ async def add(database: Database, run_id: RunID, findings: Sequence[Finding], *,
         (
             *(one.workspace_id, one.id, one.rule, one.entity, one.bucket_start, one.title, str(one.severity)),
             *(one.risk_score, list(one.tactics), list(one.techniques), one.first_seen, one.last_seen),
-            *([tuple(proof) for proof in one.events], list(one.event_types), list(one.actors), list(one.src_ips)),
+            *([_proof(proof) for proof in one.events], list(one.event_types), list(one.actors), list(one.src_ips)),
             *(list(one.resources), list(one.details), _moment(one.first_detected_at), _moment(one.last_detected_at)),
             *(one.query, one.parameters, one.run_id, __version__),
         )
@@ -86,6 +86,10 @@ async def add(database: Database, run_id: RunID, findings: Sequence[Finding], *,
     ]
     token = insert_token(run_id, FINDINGS, [*map(str, window), *(one.id for one in findings)])
     await database.insert(FINDINGS.name, FINDINGS.columns, FINDINGS.types, list(zip(*rows, strict=True)), token=token)
+
+
+def _proof(proof: Proof) -> tuple[str, datetime, str]:
+    return (proof.source_id, datetime.fromtimestamp(proof.event_time, UTC), proof.id)
 
 
 def _moment(milliseconds: int) -> datetime:

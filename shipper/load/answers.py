@@ -46,7 +46,10 @@ PERSON = {
     "output_format_json_validate_utf8": "1",
 }
 
-# Also for READ and PERSON, where the database has them: a server refuses a setting that it does not know.
+# A rule's query: it may come from anybody's folder.
+RULE = {**READ, "readonly": "1", "session_timezone": "UTC"}
+
+# Also for READ, PERSON and RULE, where the database has them: a server refuses a setting that it does not know.
 NEWER = {
     # Since 25.6. With 0 an index on a column outside of the sort key hides later copies of a row from FINAL; older
     # servers use no index then.
@@ -66,8 +69,13 @@ INSERT = {
 INTEGER_TIMES = {"DateTime*": "int"}
 
 
+def limited(settings: Mapping[str, str], seconds: float, memory: int) -> dict[str, str]:
+    """The settings with a ceiling for time and for bytes of memory; beyond it a query ends in an error."""
+    return {**settings, "max_execution_time": f"{seconds:g}", "max_memory_usage": str(memory)}
+
+
 def known_to(known: Container[str], settings: Mapping[str, str]) -> dict[str, str]:
-    """READ or PERSON for a database that knows these settings."""
+    """READ, PERSON or RULE for a database that knows these settings."""
     return {**settings, **{name: value for name, value in NEWER.items() if name in known}}
 
 

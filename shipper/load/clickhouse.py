@@ -27,6 +27,15 @@ class Database(Protocol):
         """The rows of a SELECT. Parameters are bound by the server: `{name:String}`."""
         ...
 
+    async def ask(
+        self, sql: str, parameters: Mapping[str, Any], *, seconds: float, memory: int
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a rule's SELECT: as `query`, but read-only, in UTC, and within limits of time and bytes of memory.
+
+        Not repeated when it fails.
+        """
+        ...
+
     async def query_table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Column names and rows of a person's query, every value as ClickHouse writes it. Read-only, times in UTC."""
         ...

@@ -24,7 +24,18 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.exceptions import DatabaseError as DriverDatabaseError
 
 from shipper.errors import ConfigError, DatabaseBusy, DatabaseError, NoDatabase
-from shipper.load.answers import INSERT, INTEGER_TIMES, PERSON, PINNED, READ, json_array, json_table, known_to
+from shipper.load.answers import (
+    INSERT,
+    INTEGER_TIMES,
+    PERSON,
+    PINNED,
+    READ,
+    RULE,
+    json_array,
+    json_table,
+    known_to,
+    limited,
+)
 from shipper.load.faults import SERIALIZER_ERRORS, Unwritable, code_of, translate, translated
 from shipper.load.retry import Sleep
 
@@ -138,6 +149,7 @@ class EmbeddedDatabase:
         self._client = client
         self._read = known_to(client.server_settings, READ)
         self._for_person = known_to(client.server_settings, PERSON)
+        self._for_rule = known_to(client.server_settings, RULE)
         self._reader: Any = None
 
     @classmethod
@@ -170,9 +182,19 @@ class EmbeddedDatabase:
             raise
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        return await self._query(sql, parameters or {}, self._read)
+
+    async def ask(
+        self, sql: str, parameters: Mapping[str, Any], *, seconds: float, memory: int
+    ) -> list[tuple[Any, ...]]:
+        return await self._query(sql, parameters, limited(self._for_rule, seconds, memory))
+
+    async def _query(
+        self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, str]
+    ) -> list[tuple[Any, ...]]:
         def call() -> list[tuple[Any, ...]]:
             result = self._client.query(
-                sql, parameters=dict(parameters or {}), settings=dict(self._read), query_formats=INTEGER_TIMES
+                sql, parameters=dict(parameters), settings=dict(settings), query_formats=INTEGER_TIMES
             )
             return [tuple(row) for row in result.result_rows]
 

@@ -15,7 +15,19 @@ from clickhouse_connect.driver.httputil import check_env_proxy
 
 from shipper.config import Settings
 from shipper.errors import ConfigError
-from shipper.load.answers import INSERT, INTEGER_TIMES, NEWER, PERSON, PINNED, READ, json_array, json_table, known_to
+from shipper.load.answers import (
+    INSERT,
+    INTEGER_TIMES,
+    NEWER,
+    PERSON,
+    PINNED,
+    READ,
+    RULE,
+    json_array,
+    json_table,
+    known_to,
+    limited,
+)
 from shipper.load.faults import SERIALIZER_ERRORS, Unwritable, translated
 from shipper.tls import client_context, is_loopback, refuse_plaintext
 
@@ -177,12 +189,23 @@ class ServerDatabase:
         self._client = client
         self._read = known_to(client.server_settings, READ)
         self._for_person = known_to(client.server_settings, PERSON)
+        self._for_rule = known_to(client.server_settings, RULE)
         self.address = address
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        return await self._query(sql, parameters or {}, self._read)
+
+    async def ask(
+        self, sql: str, parameters: Mapping[str, Any], *, seconds: float, memory: int
+    ) -> list[tuple[Any, ...]]:
+        return await self._query(sql, parameters, limited(self._for_rule, seconds, memory))
+
+    async def _query(
+        self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, str]
+    ) -> list[tuple[Any, ...]]:
         with translated(self.address):
             result = await self._client.query(
-                sql, parameters=dict(parameters or {}), settings=dict(self._read), query_formats=INTEGER_TIMES
+                sql, parameters=dict(parameters), settings=dict(settings), query_formats=INTEGER_TIMES
             )
             return [tuple(row) for row in result.result_rows]
 

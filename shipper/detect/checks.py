@@ -1,0 +1,203 @@
+"""What a rule must be before it is trusted: read as text, then run on its own cases, in windows cut in many ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import orjson
+
+from shipper.detect.attack import wrong
+from shipper.detect.cases import NOON, Placed, insert, moments, place, workspace_of
+from shipper.detect.engine import FOLDED
+from shipper.detect.rule import REQUIRED, WINDOW, Case, Rule, with_values
+from shipper.errors import ShipperError
+from shipper.load.clickhouse import Database
+from shipper.load.tables import LOGS
+from shipper.normalize.catalog import known_types
+
+_DAY = 86_400
+_LIMITS: Mapping[str, Any] = {"seconds": 60.0, "memory": 4 << 30}
+
+# The only ways to say `received`.
+_VIEWS = re.compile(
+    r"openai_audit_(?:received|around)\(\s*from\s*=\s*\{from:DateTime\}\s*,\s*to\s*=\s*\{to:DateTime\}"
+    r"(?:\s*,\s*seconds\s*=\s*\{\w+:UInt32\}(?:\s*\+\s*\{\w+:UInt32\})?)?\s*\)"
+)
+_ANY_VIEW = re.compile(r"openai_audit_(?:received|around)\s*\(")
+_RECEIVED = re.compile(r"\breceivedAt\b(?!\s*(?:>=\s*\{from:DateTime\}|<\s*\{to:DateTime\}))")
+_CLOCK = re.compile(r"\b(now|now64|today|yesterday|rand\w*|generateUUID\w*|nowInBlock)\s*\(", re.IGNORECASE)
+_LITERAL = re.compile(r"'([^']*)'")
+_TABLE = re.compile(r"\bopenai_audit_logs\b")
+_UNTIL = re.compile(r"\breceivedAt\s*<\s*\{to:DateTime\}")
+
+
+def read(rule: Rule) -> list[str]:
+    """What is wrong with the rule as a text, one sentence each."""
+    return [*_about_text(rule), *_about_parameters(rule), *_about_window(rule)]
+
+
+def _about_text(rule: Rule) -> Iterator[str]:
+    yield from (complaint for pair in rule.attack if (complaint := wrong(pair)))
+    if not rule.attack and not rule.id.startswith("health_"):
+        yield "names no ATT&CK tactic and technique"
+    if not 2 <= len(rule.runbook) <= 3:
+        yield f"expected a runbook of 2 or 3 steps, got {len(rule.runbook)}"
+    for name in ("false_positives", "blind_spots", "firing", "silent"):
+        if not getattr(rule, name):
+            yield f"has no {name.replace('_', ' ')}"
+    if len(rule.title) > 80:
+        yield "the title is longer than 80 characters"
+    named = {text for text in _LITERAL.findall(rule.sql) if text in known_types()}
+    if rule.types and named != rule.types:
+        yield f"types and the SQL differ in {', '.join(sorted(named ^ rule.types))}"
+
+
+def _about_parameters(rule: Rule) -> Iterator[str]:
+    declared = {name: parameter.type for name, parameter in rule.parameters.items()} | WINDOW
+    used = rule.holes()
+    for name in sorted(declared.keys() - used.keys()):
+        yield f"the parameter {name} is declared and not used"
+    for name in sorted(used.keys() - declared.keys()):
+        yield f"the parameter {name} is used and not declared"
+    for name in sorted(used.keys() & declared.keys()):
+        if used[name] != declared[name]:
+            yield f"the parameter {name} is declared as {declared[name]} and used as {used[name]}"
+
+
+def _about_window(rule: Rule) -> Iterator[str]:
+    rest = _VIEWS.sub(" ", rule.statement)
+    if _ANY_VIEW.search(rest):
+        yield "a view is called with something other than from = {from:DateTime}, to = {to:DateTime}"
+    if match := _RECEIVED.search(rest):
+        around = " ".join(rest[max(0, match.start() - 30) : match.end() + 30].split())
+        yield f"receivedAt is compared with something other than >= {{from:DateTime}} and < {{to:DateTime}}: {around}"
+    if match := _CLOCK.search(rest):
+        yield f"the clock or chance has a say: {match[1]}()"
+    if len(_TABLE.findall(rest)) > len(_UNTIL.findall(rest)):
+        yield "openai_audit_logs is read without receivedAt < {to:DateTime}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A case in its workspace, and what is expected of it: None of a silent one."""
+
+    case: Case
+    workspace: str
+    fires: bool
+
+
+Emitted = dict[str, dict[tuple[str, int], frozenset[tuple[str, str]]]]
+
+
+class Checker:
+    """Runs rules on their cases in a database whose schema is applied, and which it fills. Use an empty one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def fill(self, rules: Sequence[Rule]) -> None:
+        """Write the cases of all rules, the firing ones also in the other order of arrival."""
+        placed: list[Placed] = []
+        for rule in rules:
+            for number, case in enumerate(rule.firing):
+                placed += place(case, workspace_of(rule, "firing", number))
+                placed += place(case, workspace_of(rule, "reversed", number), backwards=True)
+            for number, case in enumerate(rule.silent):
+                placed += place(case, workspace_of(rule, "silent", number))
+        await insert(self._database, placed)
+
+    async def run(self, rule: Rule) -> list[str]:
+        """What is wrong with the rule when it is run, one sentence each. After `fill`."""
+        found: list[str] = []
+        try:
+            found += await self._columns(rule)
+            for values, trials in [] if found else _grouped(rule):
+                found += await self._try(with_values(rule, orjson.loads(values)), trials)
+        except ShipperError as error:
+            found.append(f"does not run: {error}")
+        return found
+
+    async def _columns(self, rule: Rule) -> list[str]:
+        described = await self._ask(f"DESCRIBE TABLE (\n{rule.sql}\n)", rule, (NOON, NOON + 1))
+        types = {str(row[0]): str(row[1]).replace("DateTime('UTC')", "DateTime") for row in described}
+        wrong_ones = [
+            f"expected the column {name} {kind}, got {types.get(name, 'none')}"
+            for name, kind in REQUIRED.items()
+            if types.get(name) != kind
+        ]
+        extra = sorted(types.keys() - REQUIRED.keys() - set(LOGS.columns))
+        return wrong_ones + [f"returns the column {name}, which nothing reads" for name in extra]
+
+    async def _try(self, rule: Rule, trials: Sequence[_Trial]) -> list[str]:
+        at = moments(one for trial in trials for one in place(trial.case, workspace_of(rule, "firing", 0)))
+        start, end = NOON, at[-1] + 1
+        whole = await self._emitted(rule, [(start, end)])
+        complaints = [text for trial in trials for text in _judge(rule, trial, whole)]
+        for name, window in (("before", (start - _DAY, start)), ("after", (end, end + _DAY))):
+            elsewhere = await self._emitted(rule, [window])
+            complaints += [
+                f"{trial.case.why}: found by the window {name} it ({trial.workspace})"
+                for trial in trials
+                if trial.workspace in elsewhere
+            ]
+        edges = sorted({start, *at, end})
+        pieces = await self._emitted(rule, list(pairwise(edges)))
+        complaints += [
+            f"{trial.case.why}: a window for each moment finds another thing than one window ({trial.workspace})"
+            for trial in trials
+            if pieces.get(trial.workspace, {}) != whole.get(trial.workspace, {})
+        ]
+        return complaints
+
+    async def _emitted(self, rule: Rule, windows: Sequence[tuple[int, int]]) -> Emitted:
+        """What findings hold after these windows: by workspace, (entity, bucket) to the events and details."""
+        total: Emitted = {}
+        for window in windows:
+            rows = await self._ask(FOLDED.format(sql=rule.sql), rule, window)
+            for workspace, entity, bucket, _, _, events, _, _, _, _, details in rows:
+                of = total.setdefault(workspace, {})
+                new = frozenset({*(("event", event[2]) for event in events), *(("detail", text) for text in details)})
+                of[entity, bucket] = of.get((entity, bucket), frozenset()) | new
+        return total
+
+    async def _ask(self, sql: str, rule: Rule, window: tuple[int, int]) -> list[tuple[Any, ...]]:
+        bound = {**rule.values, "from": window[0], "to": window[1], "bucket": rule.bucket}
+        return await self._database.ask(sql, bound, **_LIMITS)
+
+
+def _grouped(rule: Rule) -> list[tuple[bytes, list[_Trial]]]:
+    """The cases of the rule, those with the same parameters together."""
+    groups: dict[bytes, list[_Trial]] = {}
+    for kind, cases in (("firing", rule.firing), ("reversed", rule.firing), ("silent", rule.silent)):
+        for number, case in enumerate(cases):
+            key = orjson.dumps(case.parameters, option=orjson.OPT_SORT_KEYS)
+            trial = _Trial(case, workspace_of(rule, kind, number), fires=kind != "silent")
+            groups.setdefault(key, []).append(trial)
+    return list(groups.items())
+
+
+def _judge(rule: Rule, trial: _Trial, found: Emitted) -> Iterator[str]:
+    got = found.get(trial.workspace, {})
+    entities = sorted({entity for entity, _ in got})
+    if not trial.fires:
+        if got:
+            yield f"{trial.case.why}: expected silence, found {', '.join(entities)}"
+        return
+    if entities != sorted(trial.case.entities):
+        expected = ", ".join(sorted(trial.case.entities)) or "(none named)"
+        yield f"{trial.case.why}: expected the entities {expected}, got {', '.join(entities) or 'none'}"
+        return
+    proof = {name for marks in got.values() for kind, name in marks if kind == "event"}
+    if len(proof) != (expected_proof := _expected_proof(rule, trial.case)):
+        yield f"{trial.case.why}: expected {expected_proof} events as proof, got {len(proof)}"
+
+
+def _expected_proof(rule: Rule, case: Case) -> int:
+    if case.proof is not None:
+        return case.proof
+    of_type: Callable[[str], bool] = rule.types.__contains__ if rule.types else bool
+    return sum(event.times for event in case.events if of_type(event.type))

@@ -1,0 +1,191 @@
+"""Runs rules over windows of receivedAt, and folds what they return into findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import orjson
+
+from shipper import __version__
+from shipper.config import Settings
+from shipper.detect.findings import Finding, Proof, add, finding_id
+from shipper.detect.rule import WINDOW, Rule
+from shipper.errors import ShipperError
+from shipper.load.clickhouse import Database
+from shipper.load.tables import DETECTIONS, WATERMARKS, insert_token
+from shipper.model import RunID, Window, iso
+from shipper.telemetry import logger
+
+# One row per finding, whatever the rule returns. `who` is the best name of the actor there is.
+FOLDED = """SELECT
+    workspaceID,
+    entity,
+    intDiv(toUnixTimestamp(eventTime), {{bucket:UInt32}}) * {{bucket:UInt32}} AS bucketStart,
+    toUnixTimestamp(min(eventTime)),
+    toUnixTimestamp(max(eventTime)),
+    groupUniqArray((sourceID, toUnixTimestamp(eventTime), id)),
+    groupUniqArray(eventType),
+    groupUniqArrayIf(multiIf(actorUserEmail != '', actorUserEmail, serviceAccountID != '', serviceAccountID,
+        actorUserID != '', actorUserID, apiKeyID) AS who, who != ''),
+    groupUniqArrayIf(srcIP, srcIP != ''),
+    groupUniqArrayArray(resources),
+    groupUniqArrayIf(detail, detail != '')
+FROM
+(
+{sql}
+)
+GROUP BY workspaceID, entity, bucketStart
+ORDER BY workspaceID, bucketStart, entity"""
+
+_TYPES = (
+    "SELECT DISTINCT eventType FROM openai_audit_logs"
+    " WHERE receivedAt >= {from:DateTime} AND receivedAt < {to:DateTime} SETTINGS final = 0"
+)
+_WATERMARKS = "SELECT rule, toUnixTimestamp(watermark) FROM openai_audit_watermarks"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one rule in one window. `skipped` says that none of its event types was in it."""
+
+    rule: Rule
+    window: Window
+    findings: tuple[Finding, ...] = ()
+    seconds: float = 0.0
+    error: ShipperError | None = None
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass of detections: how its queries are bounded, and who asks the time. Times are Unix seconds."""
+
+    database: Database
+    settings: Settings
+    run_id: RunID
+    clock: Callable[[], float] = time.time
+
+    async def look(self, rules: Sequence[Rule], window: Window) -> list[Outcome]:
+        """Each rule over the window. A rule that fails is an outcome with its error, and stops no other."""
+        if not window.seconds:
+            return [Outcome(rule, window) for rule in rules]
+        found = await self.database.query(_TYPES, {"from": window.start, "to": window.end})
+        present = {event_type for (event_type,) in found}
+        return [await self._ask(rule, window, present) for rule in rules]
+
+    async def _ask(self, rule: Rule, window: Window, present: set[str]) -> Outcome:
+        if rule.types and not rule.types & present:
+            return Outcome(rule, window, skipped=True)
+        bound: dict[str, Any] = {**rule.values, "from": window.start, "to": window.end, "bucket": rule.bucket}
+        begun = time.perf_counter()
+        try:
+            rows = await self.database.ask(
+                FOLDED.format(sql=rule.sql),
+                bound,
+                seconds=self.settings.detect_timeout.total_seconds(),
+                memory=self.settings.detect_memory,
+            )
+        except ShipperError as error:
+            logger().error("rule failed", rule=rule.id, window=str(window), error=str(error))
+            return Outcome(rule, window, seconds=time.perf_counter() - begun, error=error)
+        seconds = time.perf_counter() - begun
+        return Outcome(rule, window, tuple(self._finding(rule, window, row) for row in rows), seconds)
+
+    def _finding(self, rule: Rule, window: Window, row: Sequence[Any]) -> Finding:
+        workspace, entity, bucket_start, first, last, events, types, actors, addresses, resources, details = row
+        now = int(self.clock() * 1000)
+        return Finding(
+            workspace_id=workspace,
+            id=finding_id(workspace, rule.id, entity, bucket_start),
+            rule=rule.id,
+            entity=entity,
+            bucket_start=bucket_start,
+            title=rule.title,
+            severity=rule.severity,
+            risk_score=rule.risk,
+            tactics=rule.tactics,
+            techniques=rule.techniques,
+            first_seen=first,
+            last_seen=last,
+            events=tuple(sorted(Proof(*event) for event in events)),
+            event_types=tuple(sorted(types)),
+            actors=tuple(sorted(actors)),
+            src_ips=tuple(sorted(addresses)),
+            resources=tuple(sorted(resources)),
+            details=tuple(sorted(details)),
+            first_detected_at=now,
+            last_detected_at=now,
+            query=rule.sql,
+            parameters=_told(rule.values, window),
+            run_id=self.run_id,
+        )
+
+    async def record(self, outcomes: Sequence[Outcome], *, live: bool) -> None:
+        """Write the log of these outcomes, of one window, and of a live pass how far the rules have come.
+
+        After this a live pass does not look at the window again: findings and alerts must be written before.
+        """
+        done = [outcome for outcome in outcomes if outcome.error is None]
+        if live and done:
+            ids, ends = [one.rule.id for one in done], [one.window.end for one in done]
+            token = insert_token(self.run_id, WATERMARKS, [*ids, *map(str, ends)])
+            await self.database.insert(WATERMARKS.name, WATERMARKS.columns, WATERMARKS.types, [ids, ends], token=token)
+        now = int(self.clock())
+        rows = [
+            (
+                *(self.run_id, one.rule.id, one.window.start, one.window.end, now, live),
+                *("failed" if one.error else "ok", len(one.findings), sum(each.count for each in one.findings)),
+                *(one.seconds, str(one.error or ""), __version__),
+            )
+            for one in outcomes
+            if not one.skipped
+        ]
+        if rows:
+            token = insert_token(self.run_id, DETECTIONS, [f"{row[1]} {row[2]} {row[3]}" for row in rows])
+            data = list(zip(*rows, strict=True))
+            await self.database.insert(DETECTIONS.name, DETECTIONS.columns, DETECTIONS.types, data, token=token)
+
+    async def keep(self, outcomes: Sequence[Outcome]) -> list[Finding]:
+        """Add the findings to the table. Returns them."""
+        findings = [finding for outcome in outcomes for finding in outcome.findings]
+        if findings:
+            await add(self.database, self.run_id, findings, window=(outcomes[0].window.start, outcomes[0].window.end))
+        return findings
+
+    async def watermarks(self) -> dict[str, int]:
+        """Where each rule goes on."""
+        return dict(await self.database.query(_WATERMARKS))
+
+
+@dataclass(slots=True)
+class Plan:
+    """Stretches of receivedAt, each with the rules that have to look at it, none longer than a step."""
+
+    steps: list[tuple[Window, list[Rule]]] = field(default_factory=list)
+
+
+def plan(rules: Iterable[Rule], watermarks: Mapping[str, int], end: int, *, lookback: int, step: int) -> Plan:
+    """What a live pass up to `end` has to look at. A rule without a watermark begins `lookback` seconds before."""
+    starts = sorted(
+        ((watermarks.get(rule.id, max(0, end - lookback)), rule) for rule in rules), key=lambda pair: pair[0]
+    )
+    steps = []
+    for start, group in groupby(starts, key=lambda pair: pair[0]):
+        chosen = [rule for _, rule in group]
+        steps += [(window, chosen) for window in cut(Window(start, max(start, end)), step)]
+    return Plan(steps)
+
+
+def cut(window: Window, step: int) -> list[Window]:
+    """The window in pieces of at most `step` seconds, oldest first; none for an empty one."""
+    return [Window(start, min(start + step, window.end)) for start in range(window.start, window.end, step)]
+
+
+def _told(values: Mapping[str, Any], window: Window) -> str:
+    """The parameters as JSON, the window readable; bound times are the same seconds."""
+    edges = {name: iso(second) for name, second in zip(WINDOW, (window.start, window.end), strict=True)}
+    return orjson.dumps({**edges, **values}).decode()

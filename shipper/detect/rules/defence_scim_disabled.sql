@@ -1,0 +1,3 @@
+SELECT *, sourceID AS entity, '' AS detail
+FROM openai_audit_received(from = {from:DateTime}, to = {to:DateTime})
+WHERE eventType = 'scim.disabled'
