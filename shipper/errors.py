@@ -15,6 +15,7 @@
     │   ├── DatabaseRefused     77  ClickHouse refused the user or the user's rights
     │   └── SchemaError         78  the database's schema is not the one this version needs
     │       └── NoDatabase      78  there is no embedded database yet
+    ├── AlertError              69  a receiver of alerts did not accept one
     ├── LeaseHeld               75  transient: another run writes the source, for longer than this one waits
     ├── LeaseLost               75  transient: the lease of a source was not renewed in time, so that the run stopped
     ├── Interrupted             75  transient: stopped by a signal; what was committed is kept
@@ -124,6 +125,10 @@ class SchemaError(DatabaseError):
 
 class NoDatabase(SchemaError):
     pass
+
+
+class AlertError(ShipperError):
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class LeaseHeld(ShipperError):
