@@ -14,6 +14,9 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from shipper.config import Settings
+from shipper.detect.findings import Filter, Finding, read
+from shipper.detect.passes import Detections
+from shipper.detect.rule import configured
 from shipper.fetch.windows import DAY
 from shipper.load.ledger import Ledger
 from shipper.model import Lane, Window
@@ -41,6 +44,10 @@ FROM openai_audit_logs FINAL GROUP BY actor ORDER BY events DESC, actor LIMIT 8
 _COUNTRIES = """
 SELECT srcASCountryCode AS country, count() AS events, uniqExact(actorUserEmail) AS people
 FROM openai_audit_logs FINAL WHERE country != '' GROUP BY country ORDER BY events DESC, country LIMIT 8
+"""
+
+_RECEIVED = """
+SELECT toUnixTimestamp(min(receivedAt)), toUnixTimestamp(max(receivedAt)), count() FROM openai_audit_logs
 """
 
 # What the demo suggests to try: a title and its SQL.
@@ -94,6 +101,7 @@ class Summary:
     by_day: tuple[list[str], list[tuple[Any, ...]]]
     top_actors: tuple[list[str], list[tuple[Any, ...]]]
     countries: tuple[list[str], list[tuple[Any, ...]]]
+    findings: list[Finding]
 
 
 async def demo(
@@ -124,4 +132,16 @@ async def demo(
             await run.database.query_table(_BY_DAY),
             await run.database.query_table(_TOP_ACTORS),
             await run.database.query_table(_COUNTRIES),
+            await _detect(run),
         )
+
+
+async def _detect(run: Run) -> list[Finding]:
+    """Run every rule over all that the demo has received, and give the findings, the gravest and newest first."""
+    [(first, last, rows)] = await run.database.query(_RECEIVED)
+    if not rows:
+        return []
+    detections = Detections(run.settings, run.database, configured(run.settings), run.stop)
+    report = await detections.backtest(Window(first, last + 1), dry=False)
+    run.errors += report.errors
+    return sorted(await read(run.database, Filter()), key=lambda one: (-one.severity.rank, -one.last_seen, one.id))

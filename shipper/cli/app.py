@@ -19,11 +19,16 @@ _COMMANDS = {
     "watch": "ship.watch",
     "backfill": "ship.backfill",
     "replay": "ship.replay",
+    "detect": "detect.detect",
     "status": "look.status",
     "query": "look.query",
     "simulate": "simulate.simulate",
 }
 _GROUPS = {
+    "findings": (
+        "What the detections found: list, show, ack.",
+        {"list": "findings.list_", "show": "findings.show", "ack": "findings.ack"},
+    ),
     "dead-letters": (
         "What could not be a row: list, show, replay.",
         {
@@ -31,6 +36,10 @@ _GROUPS = {
             "show": "letters.dead_letters_show",
             "replay": "letters.dead_letters_replay",
         },
+    ),
+    "alerts": (
+        "Where findings are sent: test a route, list what has not arrived.",
+        {"test": "alerts.try_route", "list": "alerts.list_"},
     ),
     "sources": (
         "The keystore: organizations and their admin keys, encrypted.",

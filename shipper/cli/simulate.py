@@ -86,11 +86,27 @@ def _print_summary(summary: Summary, directory: Path) -> None:
     print_report(report, as_json=False)
     if not summary.first_time and not report.total("inserted") and not summary.run.errors:
         print(f"Nothing new: {report.total('already_there'):,} events were read again, and each was already there.")
+    _print_findings(summary, directory)
     if summary.run.errors:
         return
     print("\nThree queries to try:")
     for title, sql in QUERIES:
         print(f'\n  # {title}\n  SHIPPER_CLICKHOUSE_URL=chdb:{directory} {_program()} query "{sql}"')
+
+
+def _print_findings(summary: Summary, directory: Path) -> None:
+    from shipper.cli.findings import table
+    from shipper.detection_settings import Severity
+
+    grave = [one for one in summary.findings if one.severity.rank >= Severity.HIGH.rank]
+    if not grave:
+        return
+    print(f"\nThe detections found {len(summary.findings):,}, of which these are of high severity:")
+    table(grave)
+    print(
+        f"  SHIPPER_CLICKHOUSE_URL=chdb:{directory} {_program()} findings list\n"
+        f"  SHIPPER_CLICKHOUSE_URL=chdb:{directory} {_program()} findings show {grave[0].id[:10]}"
+    )
 
 
 def _program() -> str:

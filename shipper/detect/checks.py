@@ -13,13 +13,15 @@ import orjson
 from shipper.detect.attack import wrong
 from shipper.detect.cases import NOON, Placed, insert, moments, place, workspace_of
 from shipper.detect.engine import FOLDED
-from shipper.detect.rule import REQUIRED, WINDOW, Case, Rule, with_values
+from shipper.detect.rule import REQUIRED, WINDOW, Case, Event, Rule, with_values
 from shipper.errors import ShipperError
 from shipper.load.clickhouse import Database
 from shipper.load.tables import LOGS
 from shipper.normalize.catalog import known_types
 
 _DAY = 86_400
+# When bystanders are received: after all cases.
+_LATER = NOON + 400 * _DAY
 _LIMITS: Mapping[str, Any] = {"seconds": 60.0, "memory": 4 << 30}
 
 # The only ways to say `received`.
@@ -90,6 +92,20 @@ class _Trial:
     fires: bool
 
 
+def _bystander(rule: Rule, placed: Sequence[Placed]) -> list[Placed]:
+    """An event that has no part in the case, at the time of its last one, and received long after.
+
+    With it the window after the case has the case's events around it: they must not be found again.
+    """
+    rows = [one.row for one in placed if one.row is not None]
+    if not rule.types or not rows:
+        return []
+    last = max(rows, key=lambda row: row.event_time)
+    kind = next(name for name in ("group.updated", "logout.failed", "certificate.updated") if name not in rule.types)
+    event = Event(type=kind, at=f"{last.event_time - NOON}s", late=f"{_LATER - last.event_time}s", user="bystander")
+    return place(Case(why="", events=[event]), last.source.workspace_id)
+
+
 Emitted = dict[str, dict[tuple[str, int], frozenset[tuple[str, str]]]]
 
 
@@ -104,7 +120,8 @@ class Checker:
         placed: list[Placed] = []
         for rule in rules:
             for number, case in enumerate(rule.firing):
-                placed += place(case, workspace_of(rule, "firing", number))
+                fires = place(case, workspace_of(rule, "firing", number))
+                placed += [*fires, *_bystander(rule, fires)]
                 placed += place(case, workspace_of(rule, "reversed", number), backwards=True)
             for number, case in enumerate(rule.silent):
                 placed += place(case, workspace_of(rule, "silent", number))
@@ -137,7 +154,7 @@ class Checker:
         start, end = NOON, at[-1] + 1
         whole = await self._emitted(rule, [(start, end)])
         complaints = [text for trial in trials for text in _judge(rule, trial, whole)]
-        for name, window in (("before", (start - _DAY, start)), ("after", (end, end + _DAY))):
+        for name, window in (("before", (start - _DAY, start)), ("after", (end, _LATER + _DAY))):
             elsewhere = await self._emitted(rule, [window])
             complaints += [
                 f"{trial.case.why}: found by the window {name} it ({trial.workspace})"

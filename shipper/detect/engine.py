@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -161,15 +161,13 @@ class Pass:
         return dict(await self.database.query(_WATERMARKS))
 
 
-@dataclass(slots=True)
-class Plan:
-    """Stretches of receivedAt, each with the rules that have to look at it, none longer than a step."""
+def plan(
+    rules: Iterable[Rule], watermarks: Mapping[str, int], end: int, *, lookback: int, step: int
+) -> list[tuple[Window, list[Rule]]]:
+    """Stretches of receivedAt up to `end`, each with the rules that have to look at it, none longer than `step`.
 
-    steps: list[tuple[Window, list[Rule]]] = field(default_factory=list)
-
-
-def plan(rules: Iterable[Rule], watermarks: Mapping[str, int], end: int, *, lookback: int, step: int) -> Plan:
-    """What a live pass up to `end` has to look at. A rule without a watermark begins `lookback` seconds before."""
+    A rule without a watermark begins `lookback` seconds before the end.
+    """
     starts = sorted(
         ((watermarks.get(rule.id, max(0, end - lookback)), rule) for rule in rules), key=lambda pair: pair[0]
     )
@@ -177,7 +175,7 @@ def plan(rules: Iterable[Rule], watermarks: Mapping[str, int], end: int, *, look
     for start, group in groupby(starts, key=lambda pair: pair[0]):
         chosen = [rule for _, rule in group]
         steps += [(window, chosen) for window in cut(Window(start, max(start, end)), step)]
-    return Plan(steps)
+    return steps
 
 
 def cut(window: Window, step: int) -> list[Window]:

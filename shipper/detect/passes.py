@@ -1,0 +1,203 @@
+"""One pass of the detections: what every rule has not looked at yet, or a backtest over a stretch of the past."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from shipper.config import Settings
+from shipper.detect.alerts import outbox
+from shipper.detect.alerts.deliver import Report as Delivery
+from shipper.detect.alerts.deliver import deliver
+from shipper.detect.engine import Outcome, Pass, cut, plan
+from shipper.detect.findings import Finding
+from shipper.detect.rule import Rule
+from shipper.errors import Interrupted, ShipperError
+from shipper.load import schema
+from shipper.load.clickhouse import Database, connect
+from shipper.load.lease import Lease, Terms, landed_until
+from shipper.load.retry import RetryingDatabase
+from shipper.model import RunID, Source, SourceID, Window, WorkspaceID, iso
+from shipper.stopping import until_stopped
+from shipper.telemetry import logger
+
+# Who holds the lease of the detections. No workspace of a source is without a name.
+DETECTOR = Source(WorkspaceID(""), SourceID("detections"))
+
+
+@dataclass(slots=True)
+class Report:
+    """What a pass did. `until` is the end of the windows of a live pass, Unix seconds; `waits` says what held it back.
+
+    `findings` are those that this pass added to, each with what this pass added, by id.
+    """
+
+    run_id: RunID
+    rules: int
+    until: int = 0
+    waits: str = ""
+    windows: int = 0
+    findings: dict[str, Finding] = field(default_factory=dict)
+    failed: dict[str, ShipperError] = field(default_factory=dict)
+    queued: int = 0
+    suppressed: int = 0
+    alerts: Delivery | None = None
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Count what came of one window."""
+        self.windows += 1
+        for outcome in outcomes:
+            self.findings |= {finding.id: finding for finding in outcome.findings}
+            if outcome.error is not None:
+                self.failed[outcome.rule.id] = outcome.error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for --json and the log."""
+        return {
+            "run_id": self.run_id,
+            "rules": self.rules,
+            "until": iso(self.until) if self.until else None,
+            "windows": self.windows,
+            "findings": sorted(self.findings),
+            "failed": {rule: str(error) for rule, error in self.failed.items()},
+            "queued": self.queued,
+            "suppressed": self.suppressed,
+            "alerts": self.alerts.as_dict() if self.alerts else None,
+        }
+
+    @property
+    def errors(self) -> list[ShipperError]:
+        """What went wrong without ending the pass: rules that failed, then routes that did."""
+        return [*self.failed.values(), *(self.alerts.errors if self.alerts else ())]
+
+
+@dataclass(slots=True)
+class Detections:
+    """The detections of one database. `stop` ends a pass between two windows; what it did is kept."""
+
+    settings: Settings
+    database: RetryingDatabase
+    rules: Sequence[Rule]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    clock: Callable[[], float] = time.time
+    progress: Callable[[int, int], None] = lambda done, of: None
+
+    async def live(self) -> Report:
+        """Look at what each rule has not looked at yet, queue alerts for it, and send what is queued.
+
+        Raises LeaseHeld while another pass goes on, DatabaseError when ClickHouse does, Interrupted when stopped.
+        """
+        report = Report(RunID(uuid4().hex), len(self.rules))
+        async with self._leased(report.run_id) as database:
+            one = Pass(database, self.settings, report.run_id, self.clock)
+            steps = await self._steps(one, report)
+            for number, (window, rules) in enumerate(steps):
+                self._go_on(number, len(steps))
+                # One that failed goes on where it failed, at the next pass.
+                outcomes = await one.look([rule for rule in rules if rule.id not in report.failed], window)
+                report.add(outcomes)
+                findings = await one.keep(outcomes)
+                queued = await outbox.queue(
+                    database,
+                    report.run_id,
+                    findings,
+                    self.settings.alert_routes,
+                    self.settings.suppressions,
+                    self.clock(),
+                )
+                report.queued += queued.total
+                report.suppressed += queued.suppressed
+                await one.record(outcomes, live=True)
+            if self.settings.alert_routes:
+                report.alerts = await deliver(database, self.settings, clock=self.clock, stop=self.stop)
+        return report
+
+    async def backtest(self, window: Window, *, dry: bool) -> Report:
+        """Look at all of `window`, a stretch of receivedAt; `dry` writes nothing. No alert is sent either way."""
+        report = Report(RunID(uuid4().hex), len(self.rules))
+        if dry:
+            await self._backtest(self.database, window, report, dry=True)
+            return report
+        async with self._leased(report.run_id) as database:
+            await self._backtest(database, window, report, dry=False)
+        return report
+
+    async def _backtest(self, database: Database, window: Window, report: Report, *, dry: bool) -> None:
+        one = Pass(database, self.settings, report.run_id, self.clock)
+        pieces = cut(window, int(self.settings.detect_step.total_seconds()))
+        for number, piece in enumerate(pieces):
+            self._go_on(number, len(pieces))
+            outcomes = await one.look(self.rules, piece)
+            report.add(outcomes)
+            if not dry:
+                await one.keep(outcomes)
+                await one.record(outcomes, live=False)
+
+    async def dry(self) -> Report:
+        """What `live` would find now, without writing or sending anything."""
+        report = Report(RunID(uuid4().hex), len(self.rules))
+        one = Pass(self.database, self.settings, report.run_id, self.clock)
+        steps = await self._steps(one, report)
+        for number, (window, rules) in enumerate(steps):
+            self._go_on(number, len(steps))
+            report.add(await one.look(rules, window))
+        return report
+
+    async def _steps(self, one: Pass, report: Report) -> list[tuple[Window, list[Rule]]]:
+        """The windows to look at. They end where all that was received before has been written."""
+        alone = self.settings.clickhouse_url.startswith("chdb:")
+        now, landed = await landed_until(self.database, besides=DETECTOR, alone=alone)
+        # An embedded database has one clock.
+        delay = 0 if alone else int(self.settings.detect_delay.total_seconds())
+        if now - landed > delay:
+            report.waits = f"a run that began at {iso(landed)} still goes on: what it received may not be written yet"
+        report.until = max(0, landed - delay)
+        lookback, step = self.settings.detect_lookback, self.settings.detect_step
+        return plan(
+            self.rules,
+            await one.watermarks(),
+            report.until,
+            lookback=int(lookback.total_seconds()),
+            step=int(step.total_seconds()),
+        )
+
+    def _go_on(self, done: int, of: int) -> None:
+        if self.stop.is_set():
+            raise Interrupted("stopped before the end", hint="The windows that are done are kept; run it again.")
+        self.progress(done, of)
+
+    @asynccontextmanager
+    async def _leased(self, run_id: RunID) -> AsyncGenerator[RetryingDatabase]:
+        terms = Terms(
+            ttl=self.settings.lease_ttl.total_seconds(),
+            wait=self.settings.lease_wait.total_seconds(),
+            alone=self.settings.clickhouse_url.startswith("chdb:"),
+        )
+        lease = Lease(self.database, DETECTOR, run_id, terms)
+        async with lease.held():
+            yield self.database.guarded(lease.check)
+
+
+@asynccontextmanager
+async def open_detections(
+    settings: Settings, rules: Sequence[Rule], stop: asyncio.Event, progress: Callable[[int, int], None]
+) -> AsyncGenerator[Detections]:
+    """Connect, bring the schema up to date (or refuse one that is not), and close it all again.
+
+    Raises NoDatabase when nothing was ever shipped into an embedded database.
+    """
+    database = await until_stopped(connect(settings, create=False), stop)
+    try:
+        if settings.auto_migrate:
+            for name in await until_stopped(schema.apply(database), stop):
+                logger().info("migration applied", name=name)
+        else:
+            await until_stopped(schema.require(database), stop)
+        yield Detections(settings, database, rules, stop, progress=progress)
+    finally:
+        await database.close()
