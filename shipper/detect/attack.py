@@ -43,6 +43,7 @@ TECHNIQUES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "T1136": ("Create Account", ("TA0003",)),
     "T1136.003": ("Create Account: Cloud Account", ("TA0003",)),
     "T1199": ("Trusted Relationship", ("TA0001",)),
+    "T1213": ("Data from Information Repositories", ("TA0009",)),
     "T1484": ("Domain or Tenant Policy Modification", ("TA0005", "TA0004")),
     "T1484.002": ("Domain or Tenant Policy Modification: Trust Modification", ("TA0005", "TA0004")),
     "T1485": ("Data Destruction", ("TA0040",)),

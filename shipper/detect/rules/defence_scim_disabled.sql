@@ -1,3 +1,3 @@
 SELECT *, sourceID AS entity, '' AS detail
 FROM openai_audit_received(from = {from:DateTime}, to = {to:DateTime})
-WHERE eventType = 'scim.disabled'
+WHERE eventType IN ('scim.disabled', 'tenant.scim.deletion.requested')
