@@ -107,8 +107,10 @@ class Filter:
     acknowledged: bool = True
 
 
+# Without the names in the tuples, of which the driver would make dictionaries.
+_EVENTS = "arrayMap(event -> (event.sourceID, toUnixTimestamp(event.eventTime), event.id), f.events)"
 _READ = f"""
-SELECT {", ".join(f"f.{name}" for name in FINDINGS.columns if name != "version")},
+SELECT {", ".join(_EVENTS if name == "events" else f"f.{name}" for name in FINDINGS.columns if name != "version")},
     if(a.findingID = '', 0, toUnixTimestamp64Milli(a.acknowledgedAt)), a.acknowledgedBy, a.note
 FROM openai_audit_findings AS f
 LEFT JOIN openai_audit_findings_acknowledged AS a ON a.findingID = f.findingID
