@@ -110,6 +110,8 @@ def answered(answer: Answer, promise: Promise, secrets: Secrets, now: float) -> 
         return Reply(Verdict.ACCEPTED, message)
     if status == 429 or status >= 500:
         return Reply(Verdict.FAILED, message, _LATER, retry=True, pause=retry_after(headers, now))
+    if status == 407:
+        return Reply(Verdict.FAILED, message, _UNREACHABLE)
     if 400 <= status < 500:
         return Reply(Verdict.REFUSED, message, _HINTS.get(status, _HINTS[400]))
     if 300 <= status < 400:
@@ -117,6 +119,9 @@ def answered(answer: Answer, promise: Promise, secrets: Secrets, now: float) -> 
         return Reply(Verdict.FAILED, message, hint)
     hint = f"Check the route's url: another server answers. {_LATER}"
     return Reply(Verdict.FAILED, f"{message}, expected {promise.name}", hint)
+
+
+STOPPED = Reply(Verdict.FAILED, "stopped before an answer came", _LATER)
 
 
 def unanswered(error: Exception) -> Reply:

@@ -18,7 +18,6 @@ from shipper.detect.alerts.answers import Reply, Verdict
 from shipper.detect.alerts.destinations import DESTINATIONS, RESOLVE, Item, receiver_of
 from shipper.detect.alerts.outbox import Alert, State, chunks
 from shipper.detect.alerts.sender import Sender
-from shipper.detect.alerts.text import encode
 from shipper.detect.findings import Finding
 from shipper.detection_settings import RouteSettings
 from shipper.errors import AlertError, ConfigError
@@ -89,8 +88,8 @@ class Report:
 Send = Callable[[Sequence[Item], int | None], Awaitable[Reply]]
 
 
-def _write_out(text: bytes) -> None:
-    sys.stdout.write(text.decode())
+def _write_out(text: str) -> None:
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
@@ -101,7 +100,7 @@ async def deliver(  # noqa: PLR0913 - time, chance and the output are arguments
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     random: Callable[[], float] = randomness.random,
-    write: Callable[[bytes], None] = _write_out,
+    write: Callable[[str], None] = _write_out,
     stop: asyncio.Event | None = None,
 ) -> Report:
     """Send what is pending, the oldest first, all routes at the same time: one that is down does not stop the others.
@@ -139,13 +138,16 @@ def _route_of(alert: Alert) -> str:
     return alert.route
 
 
-def _sending(route: RouteSettings, settings: Settings, sender: Sender, write: Callable[[bytes], None]) -> Send:
+def _sending(route: RouteSettings, settings: Settings, sender: Sender, write: Callable[[str], None]) -> Send:
     """How alerts are sent on this route. A route that cannot be used fails at every request."""
     build = DESTINATIONS[route.type].build
     if build is None:
 
         async def print_out(items: Sequence[Item], retries: int | None) -> Reply:
-            write(b"".join(encode(stdout.payload(item.finding)) + b"\n" for item in items))
+            try:
+                write("".join(stdout.line(item.finding) for item in items))
+            except OSError as error:
+                return Reply(Verdict.FAILED, f"standard output: {error.strerror}")
             return Reply(Verdict.ACCEPTED, "written")
 
         return print_out

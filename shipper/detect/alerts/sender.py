@@ -18,14 +18,18 @@ from yarl import URL
 
 from shipper import __version__
 from shipper.config import Settings
-from shipper.detect.alerts.answers import Answer, Promise, Reply, Secrets, answered, unanswered
-from shipper.errors import ConfigError
+from shipper.detect.alerts.answers import STOPPED, Answer, Promise, Reply, Secrets, answered, unanswered
+from shipper.errors import ConfigError, Interrupted
 from shipper.fetch.faults import backoff
+from shipper.stopping import until_stopped
 from shipper.telemetry import logger
 from shipper.tls import client_context, is_loopback, refuse_plaintext
 
 _CONNECT_TIMEOUT = 15.0
 _LONGEST_ANSWER = 16 * 1024
+
+# How long a receiver has to answer once the process is asked to stop: half of what Kubernetes grants before it kills.
+_GRACE = 15.0
 
 # The operating system's own errors may come bare: TLS that breaks in the middle of a body.
 _NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
@@ -116,21 +120,25 @@ class Sender:
         return await retrying(attempt)
 
     async def _attempt(self, receiver: Receiver, build: Callable[[float], Request]) -> Reply:
-        if self._session is None:
-            raise RuntimeError("the sender is used outside of its `async with`")
-        request = build(self._clock())
         try:
-            async with self._session.post(
-                request.url,
-                data=request.body,
-                headers={"Content-Type": "application/json", **request.headers},
-                proxy=receiver.proxy,
-                allow_redirects=False,
-            ) as response:
-                answer = Answer(response.status, response.headers, await _beginning(response))
+            answer = await until_stopped(self._post(receiver, build(self._clock())), self._stop, grace=_GRACE)
+        except Interrupted:
+            return STOPPED
         except _NO_ANSWER as error:
             return unanswered(error)
         return answered(answer, receiver.promise, receiver.secrets, self._clock())
+
+    async def _post(self, receiver: Receiver, request: Request) -> Answer:
+        if self._session is None:
+            raise RuntimeError("the sender is used outside of its `async with`")
+        async with self._session.post(
+            request.url,
+            data=request.body,
+            headers={"Content-Type": "application/json", **request.headers},
+            proxy=receiver.proxy,
+            allow_redirects=False,
+        ) as response:
+            return Answer(response.status, response.headers, await _beginning(response))
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but no longer than until the process is asked to stop."""
@@ -167,12 +175,16 @@ def _reply(state: RetryCallState) -> Reply:
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:
     """As much of the body as a message needs. An error's status says what to do, even when its body is cut."""
+    body = b""
     try:
-        return await response.content.read(_LONGEST_ANSWER)
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) >= _LONGEST_ANSWER:
+                break
     except (aiohttp.ClientError, OSError):
         if response.status < 300:
             raise
-        return b""
+    return body[:_LONGEST_ANSWER]
 
 
 def checked(url: str, settings: Settings, *, route: str) -> URL:

@@ -39,21 +39,23 @@ def fit(text: str, limit: int, cost: Callable[[str], int] = units) -> str:
 
 def several(values: Sequence[str], limit: int, cost: Callable[[str], int] = units, *, between: str = ", ") -> str:
     """As many of the values as fit, each on one line, and how many more there are: `a, b and 9,998 more`."""
-    total = len(values)
+    gap = " " if between == ", " else between
+    ending = cost(f"{gap}and {len(values):,} more") if len(values) > 1 else 0
     shown: list[str] = []
-    # Room for the longest ending, whatever is left out.
-    left = limit - cost(f"{between}and {total:,} more")
+    spent = fitting = 0
     for value in values:
         line = one_line(value)
-        price = cost(line + between)
-        if price > left:
+        spent += cost(line) + (cost(between) if shown else 0)
+        if spent > limit:
             break
         shown.append(line)
-        left -= price
-    if not shown and values:
-        shown = [fit(one_line(values[0]), max(left, 1), cost)]
-    rest = total - len(shown)
-    return between.join(shown) + (f"{between if between != ', ' else ' '}and {rest:,} more" if rest else "")
+        if spent <= limit - ending:
+            fitting = len(shown)
+    else:
+        return between.join(shown)
+    shown = shown[:fitting] or [fit(one_line(values[0]), limit - ending, cost)]
+    rest = len(values) - len(shown)
+    return between.join(shown) + (f"{gap}and {rest:,} more" if rest else "")
 
 
 def summary(finding: Finding) -> str:

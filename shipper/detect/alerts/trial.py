@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random as randomness
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from shipper.detect.alerts import stdout
 from shipper.detect.alerts.answers import Verdict
 from shipper.detect.alerts.destinations import DESTINATIONS, Item, receiver_of
 from shipper.detect.alerts.sender import Sender
-from shipper.detect.alerts.text import encode
 from shipper.detect.findings import Finding
 from shipper.detection_settings import RouteSettings, Severity
 from shipper.errors import AlertError, UsageError
@@ -34,10 +32,10 @@ async def try_route(
         raise UsageError(f"a {route.type} route knows no end of an alert", hint=f"Those that do: {', '.join(able)}.")
     item = Item(sample(name, clock()), resolve)
     if destination.build is None:
-        sys.stdout.write(encode(stdout.payload(item.finding)).decode() + "\n")
+        sys.stdout.write(stdout.line(item.finding))
         return "written"
     build, receiver = destination.build, receiver_of(route, settings)
-    async with Sender(settings, retries=0, clock=clock, random=randomness.random) as sender:
+    async with Sender(settings, retries=0, clock=clock) as sender:
         reply = await sender.send(receiver, lambda now: build(receiver, [item], now))
     if reply.verdict is not Verdict.ACCEPTED:
         raise AlertError(f"alert route {name!r}: {reply.message}", hint=reply.hint)

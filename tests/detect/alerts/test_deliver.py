@@ -2,88 +2,349 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from shipper.config import Settings
+import pytest
+
 from shipper.detect import findings
 from shipper.detect.alerts import outbox
 from shipper.detect.alerts.deliver import Report, RouteReport, deliver
 from shipper.detect.alerts.outbox import State
-from shipper.detect.findings import Finding
-from shipper.detection_settings import RouteSettings
+from shipper.errors import AlertError, DatabaseUnavailable
 from shipper.load.clickhouse import Database
 from shipper.load.retry import RetryingDatabase
-from shipper.model import RunID
-from tests.detect.alerts.receivers import receiving
+from shipper.telemetry import configure_logging
+from tests.detect.alerts.receivers import Got, Says, receiving
+from tests.detect.alerts.routes import FIVE, FOUR, ONE, RUN, THREE, TWO, Delivery, queued, route, settings, states
 from tests.detect.alerts.samples import NOW, finding
-from tests.fetch.api import Clock
-from tests.secrets_scan import canary
 
-KEY = canary("alerts")
-RUN = RunID("run-1")
-
-ONE, TWO = finding(entity="one"), finding(entity="two")
+_LATER = "Nothing is lost: the alert stays pending, and the next `shipper detect` tries again."
 
 
-def route(kind: str, url: str = "", **values: Any) -> RouteSettings:
-    """A route of this type that is called like it."""
-    given = {"name": kind, "type": kind, "min_severity": "info", **values}
-    if url:
-        given["url"] = url
-    if kind in {"pagerduty", "webhook"}:
-        given.setdefault("key", KEY)
-    return RouteSettings(**given)
+def entities(got: Sequence[Got]) -> list[str]:
+    """Which finding each request was about."""
+    known = {one.id: one.entity for one in (ONE, TWO, THREE, FOUR, FIVE)}
+    return [name for one in got for finding_id, name in known.items() if finding_id in one.body.decode()]
 
 
-def settings(*routes: RouteSettings, **values: Any) -> Settings:
-    return Settings(**{"alert_routes": routes, "retries": 2, "retry_ceiling": "30s", "request_timeout": "5s", **values})
+async def test_what_is_pending_is_sent_once_and_the_oldest_first(database: RetryingDatabase) -> None:
+    """Each is noted as delivered, and a second delivery has nothing to do."""
+    async with receiving() as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), THREE, ONE, TWO)
+        report = await Delivery()(database, loaded)
+        assert report == Report([RouteReport("slack", delivered=3)])
+        assert (report.delivered, report.refused, report.pending, report.errors) == (3, 0, 0, [])
+        assert entities(receiver.got) == ["three", "one", "two"]
+        assert set((await states(database)).values()) == {(State.DELIVERED, 1, "")}
+        assert await Delivery()(database, loaded) == Report([])
+        assert len(receiver.got) == 3
 
 
-async def queued(database: Database, routes: list[RouteSettings], *found: Finding) -> None:
-    """The findings are in their table, and in the outbox for the routes."""
-    await findings.add(database, RUN, found, window=(NOW - 300, NOW))
-    for number, one in enumerate(found):
-        await outbox.queue(database, RUN, [one], routes, (), NOW + number)
+async def test_a_finding_that_grew_is_sent_as_it_is_now_and_not_again(database: RetryingDatabase) -> None:
+    async with receiving() as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), finding(entity="one"))
+        grown = finding(entity="one", actors=("eve@example.com",))
+        await queued(database, list(loaded.alert_routes), grown)
+        await Delivery()(database, loaded)
+        await queued(database, list(loaded.alert_routes), finding(entity="one", actors=("mallory@example.com",)))
+        assert (await Delivery()(database, loaded)).delivered == 0
+        [got] = receiver.got
+        assert "`ada@example.com, eve@example.com`" in got.body.decode()
 
 
-class Delivery:
-    """Delivers without ever waiting. Everything is in `lines` that went to standard output."""
+async def test_a_route_that_is_down_does_not_stop_the_others(database: RetryingDatabase) -> None:
+    """Its alerts stay pending, with what went wrong, and are sent when it is up again."""
+    async with receiving() as slack, receiving(*[Says(500)] * 5, Says(202)) as pager:
+        loaded = settings(route("slack", slack.url), route("pagerduty", pager.url))
+        await queued(database, list(loaded.alert_routes), ONE)
+        delivery = Delivery()
+        report = await delivery(database, loaded)
+        assert report == Report(
+            [
+                RouteReport("pagerduty", pending=1, error="500 Internal Server Error: ok", hint=_LATER),
+                RouteReport("slack", delivered=1),
+            ]
+        )
+        [error] = report.errors
+        assert isinstance(error, AlertError)
+        assert (str(error), error.hint, error.exit_code) == (
+            "alert route 'pagerduty' (1 pending): 500 Internal Server Error: ok",
+            _LATER,
+            69,
+        )
+        assert delivery.clock.slept == [1.0, 2.0]
+        assert await states(database) == {
+            ("pagerduty", "one", "trigger"): (State.PENDING, 1, "500 Internal Server Error: ok"),
+            ("slack", "one", "trigger"): (State.DELIVERED, 1, ""),
+        }
+        assert (await Delivery()(database, loaded)) == Report([RouteReport("pagerduty", delivered=1)])
+        assert (await states(database))["pagerduty", "one", "trigger"] == (State.DELIVERED, 2, "")
+        assert len({json.loads(got.body)["dedup_key"] for got in pager.got}) == 1
+        assert (len(slack.got), len(pager.got)) == (1, 6)
 
-    def __init__(self) -> None:
-        self.clock = Clock(NOW + 100)
-        self.lines: list[bytes] = []
 
-    async def __call__(self, database: Database, loaded: Settings, **values: Any) -> Report:
-        return await deliver(
-            database,
-            loaded,
-            clock=self.clock,
-            sleep=self.clock.sleep,
-            random=lambda: 1.0,
-            write=self.lines.append,
-            **values,
+async def test_a_route_is_left_alone_after_three_failures_in_a_row(database: RetryingDatabase) -> None:
+    """Only the first uses up the retries, so that a dead receiver does not take the run's time for every alert."""
+    async with receiving(Says(503)) as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE, TWO, THREE, FOUR, FIVE)
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending) == (0, 5)
+        assert entities(receiver.got) == ["one", "one", "one", "two", "three"]
+        assert [tries for _, tries, _ in (await states(database)).values()].count(0) == 2
+
+
+async def test_one_alert_that_fails_does_not_hold_up_the_others(database: RetryingDatabase) -> None:
+    async with receiving(*[Says(500)] * 3, Says()) as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE, TWO, THREE, FOUR, FIVE)
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending) == (4, 1)
+        assert entities(receiver.got) == ["one", "one", "one", "two", "three", "four", "five"]
+
+
+async def test_a_refused_alert_is_not_sent_again(database: RetryingDatabase) -> None:
+    """The others of the route are."""
+    async with receiving(Says(400, b"invalid_payload"), Says()) as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE, TWO)
+        report = await Delivery()(database, loaded)
+        assert [(one.delivered, one.refused, one.pending, one.error) for one in report.routes] == [
+            (1, 1, 0, "400 Bad Request: invalid_payload")
+        ]
+        assert str(report.errors[0]) == "alert route 'slack' (1 refused): 400 Bad Request: invalid_payload"
+        assert await states(database) == {
+            ("slack", "one", "trigger"): (State.REFUSED, 1, "400 Bad Request: invalid_payload"),
+            ("slack", "two", "trigger"): (State.DELIVERED, 1, ""),
+        }
+        assert await Delivery()(database, loaded) == Report([])
+        assert entities(receiver.got) == ["one", "two"]
+
+
+class Failing:
+    """A database whose insert into the outbox fails, as when the process died between sending and noting."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.failed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def insert(self, *arguments: Any, **named: Any) -> None:
+        self.failed += 1
+        raise DatabaseUnavailable("gone")
+
+
+@pytest.mark.parametrize("kind", ["pagerduty", "alertmanager", "webhook", "slack"])
+async def test_a_crash_between_sending_and_noting_repeats_one_request_under_the_same_key(
+    database: RetryingDatabase, kind: str
+) -> None:
+    """And loses nothing: what had not been sent is sent as well. Slack has no such key: its message is there twice."""
+    async with receiving(Says(202) if kind == "pagerduty" else Says()) as receiver:
+        loaded = settings(route(kind, receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE, TWO)
+        with pytest.raises(DatabaseUnavailable):
+            await Delivery()(Failing(database), loaded)
+        assert set((await states(database)).values()) == {(State.PENDING, 0, "")}
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending) == (2, 0)
+        sent = [key for got in receiver.got for key in keys(kind, got)]
+        expected = [ONE.id, TWO.id] * 2 if kind == "alertmanager" else [ONE.id, ONE.id, TWO.id]
+        assert sent == expected
+
+
+def keys(kind: str, got: Got) -> list[str]:
+    """By what the receiver tells a repetition."""
+    match kind:
+        case "webhook":
+            return [got.headers["Idempotency-Key"].removesuffix("-trigger")]
+        case "pagerduty":
+            return [json.loads(got.body)["dedup_key"]]
+        case "alertmanager":
+            return [alert["labels"]["finding_id"] for alert in json.loads(got.body)]
+        case _:
+            return [one.id for one in (ONE, TWO) if one.id in got.body.decode()]
+
+
+async def test_a_database_that_fails_on_one_route_lets_the_others_finish(database: RetryingDatabase) -> None:
+    async with receiving() as first, receiving() as second:
+        loaded = settings(route("slack", first.url, name="a"), route("slack", second.url, name="b"))
+        await queued(database, list(loaded.alert_routes), ONE)
+        failing = Failing(database)
+        with pytest.raises(DatabaseUnavailable):
+            await Delivery()(failing, loaded)
+        assert (len(first.got), len(second.got), failing.failed) == (1, 1, 2)
+
+
+async def test_a_route_that_is_not_configured_any_more_keeps_its_alerts(database: RetryingDatabase) -> None:
+    async with receiving() as receiver:
+        gone = route("slack", receiver.url, name="gone")
+        await queued(database, [gone], ONE)
+        report = await Delivery()(database, settings(route("stdout")))
+        assert [(one.route, one.pending, one.error) for one in report.routes] == [
+            ("gone", 1, "the route is not configured any more")
+        ]
+        assert str(report.errors[0]) == "alert route 'gone' (1 pending): the route is not configured any more"
+        assert await states(database) == {("gone", "one", "trigger"): (State.PENDING, 0, "")}
+        assert (await Delivery()(database, settings(gone))).delivered == 1
+
+
+async def test_a_route_that_cannot_be_used_keeps_its_alerts(database: RetryingDatabase, tmp_path: Any) -> None:
+    """A key file that is not there is no reason to lose them, nor to stop the others."""
+    (tmp_path / "pager-key").write_text("")
+    async with receiving() as receiver:
+        broken = route("pagerduty", receiver.url, key=None, key_file=tmp_path / "pager-key")
+        loaded = settings(broken, route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE)
+        report = await Delivery()(database, loaded)
+        assert [(one.route, one.delivered, one.pending) for one in report.routes] == [
+            ("pagerduty", 0, 1),
+            ("slack", 1, 0),
+        ]
+        assert str(report.errors[0]) == (
+            "alert route 'pagerduty' (1 pending): cannot read the key of alert route 'pagerduty' from "
+            f"{tmp_path / 'pager-key'}: the file is empty"
+        )
+        assert len(receiver.got) == 1
+
+
+async def test_an_alert_without_its_finding_is_refused(database: RetryingDatabase) -> None:
+    async with receiving() as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await outbox.queue(database, RUN, [TWO], loaded.alert_routes, (), NOW)
+        await queued(database, list(loaded.alert_routes), ONE)
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.refused, entities(receiver.got)) == (1, 1, ["one"])
+        assert (await states(database))["slack", "two", "trigger"] == (
+            State.REFUSED,
+            1,
+            "the finding is not in the table",
         )
 
 
-async def states(database: Database) -> dict[tuple[str, str, str], tuple[int, int, str]]:
-    """State, attempts and error of every row of the outbox, by route, entity's finding and action."""
-    rows = await database.query("SELECT route, findingID, action, state, attempts, error FROM openai_audit_alerts")
-    names = {ONE.id: "one", TWO.id: "two"}
-    return {(one, names.get(two, two), three): (state, tries, error) for one, two, three, state, tries, error in rows}
+async def test_the_end_follows_the_beginning(database: RetryingDatabase) -> None:
+    """Acknowledged while the route was down: opened, then closed, in that order, each once."""
+    async with receiving(*[Says(500)] * 3, Says(202)) as receiver:
+        loaded = settings(route("pagerduty", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE)
+        assert await outbox.queue_resolve(database, [ONE.id], loaded.alert_routes, NOW + 50) == 1
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending, len(receiver.got)) == (0, 2, 3)
+        assert (await states(database))["pagerduty", "one", "resolve"] == (State.PENDING, 0, "")
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending) == (2, 0)
+        actions = [json.loads(got.body)["event_action"] for got in receiver.got]
+        assert actions == ["trigger", "trigger", "trigger", "trigger", "resolve"]
 
 
-async def test_what_is_pending_is_sent_once(database: RetryingDatabase) -> None:
-    """Oldest first, each noted as delivered; a second delivery has nothing to do."""
+async def test_alertmanager_takes_many_at_once(database: RetryingDatabase) -> None:
+    """Fifty to a request, and never a finding and its end in one."""
     async with receiving() as receiver:
-        routes = [route("slack", receiver.url)]
-        await queued(database, routes, ONE, TWO)
-        report = await Delivery()(database, settings(*routes))
-        assert report == Report([RouteReport("slack", delivered=2)])
-        assert report.errors == []
-        assert ["one" in got.body.decode() for got in receiver.got] == [True, False]
-        assert await states(database) == {
-            ("slack", "one", "trigger"): (State.DELIVERED, 1, ""),
-            ("slack", "two", "trigger"): (State.DELIVERED, 1, ""),
-        }
-        assert await Delivery()(database, settings(*routes)) == Report([])
-        assert len(receiver.got) == 2
+        loaded = settings(route("alertmanager", receiver.url))
+        many = [finding(entity=f"number {number}") for number in range(120)]
+        await findings.add(database, RUN, many, window=(NOW - 300, NOW))
+        await outbox.queue(database, RUN, many, loaded.alert_routes, (), NOW)
+        await outbox.queue_resolve(database, [one.id for one in many[:3]], loaded.alert_routes, NOW + 1)
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending) == (123, 0)
+        assert {got.path for got in receiver.got} == {"/api/v2/alerts"}
+        sent = [[alert["labels"]["finding_id"] for alert in json.loads(got.body)] for got in receiver.got]
+        assert max(map(len, sent)) == 50
+        assert all(len(set(ids)) == len(ids) for ids in sent)
+        assert sorted(one for ids in sent[:-1] for one in ids) == sorted(one.id for one in many)
+        assert sorted(sent[-1]) == sorted(one.id for one in many[:3])
+
+
+async def test_one_wrong_alert_of_many_is_refused_alone(database: RetryingDatabase) -> None:
+    async with receiving(Says(400, b'"one is wrong"'), Says(), Says(400, b'"wrong"'), Says()) as receiver:
+        loaded = settings(route("alertmanager", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE, TWO, THREE)
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.refused, report.pending) == (2, 1, 0)
+        assert (await states(database))["alertmanager", "two", "trigger"] == (
+            State.REFUSED,
+            1,
+            '400 Bad Request: "wrong"',
+        )
+        assert len(receiver.got) == 4
+
+
+async def test_standard_output_has_a_line_per_alert(
+    database: RetryingDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else goes there."""
+    loaded = settings(route("stdout"))
+    await queued(database, list(loaded.alert_routes), ONE, TWO)
+    configure_logging("json")
+    capsys.readouterr()
+    report = await deliver(database, loaded)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert report == Report([RouteReport("stdout", delivered=2)])
+    assert [(line["alert"], line["finding"]["entity"]) for line in lines] == [("trigger", "one"), ("trigger", "two")]
+
+
+async def test_a_closed_standard_output_keeps_the_alerts(database: RetryingDatabase) -> None:
+    def closed(text: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    loaded = settings(route("stdout"))
+    await queued(database, list(loaded.alert_routes), ONE)
+    report = await Delivery()(database, loaded, write=closed)
+    assert (report.delivered, report.pending) == (0, 1)
+    assert str(report.errors[0]) == "alert route 'stdout' (1 pending): standard output: Broken pipe"
+
+
+async def test_after_a_stop_no_request_is_begun(database: RetryingDatabase) -> None:
+    """What is under way is waited for and noted."""
+    stop = asyncio.Event()
+    async with receiving() as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE, TWO)
+        receiver.then = stop.set
+        report = await Delivery()(database, loaded, stop=stop)
+        assert (report.delivered, report.pending, entities(receiver.got)) == (1, 1, ["one"])
+        assert (await Delivery()(database, loaded)).delivered == 1
+
+
+async def test_a_stop_ends_the_pause_before_a_retry(database: RetryingDatabase) -> None:
+    """It may be minutes long; the last error is what is noted."""
+    stop = asyncio.Event()
+    async with receiving(Says(503)) as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE)
+        receiver.then = stop.set
+        report = await Delivery()(database, loaded, stop=stop, sleep=lambda seconds: asyncio.Event().wait())
+        assert (report.pending, report.routes[0].error, len(receiver.got)) == (1, "503 Service Unavailable: ok", 1)
+
+
+async def test_a_receiver_that_hangs_does_not_hold_up_a_stop(
+    database: RetryingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shipper.detect.alerts.sender._GRACE", 0.0)
+    stop = asyncio.Event()
+    async with receiving(Says(hang=True)) as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE)
+        receiver.then = stop.set
+        report = await Delivery()(database, loaded, stop=stop)
+        assert (report.pending, report.routes[0].error) == (1, "stopped before an answer came")
+
+
+async def test_the_report_is_plain_data() -> None:
+    report = Report([RouteReport("a", 1, 2, 3, "e", "h"), RouteReport("b", delivered=4)])
+    assert report.as_dict() == {
+        "delivered": 5,
+        "refused": 2,
+        "pending": 3,
+        "routes": [
+            {"route": "a", "delivered": 1, "refused": 2, "pending": 3, "error": "e", "hint": "h"},
+            {"route": "b", "delivered": 4, "refused": 0, "pending": 0, "error": "", "hint": ""},
+        ],
+    }
+    assert [str(error) for error in report.errors] == ["alert route 'a' (2 refused, 3 pending): e"]
