@@ -113,7 +113,7 @@ def ack(
     return 0
 
 
-def table(findings: Sequence[Finding]) -> None:
+def table(findings: Sequence[Finding], title: str = "") -> None:
     """The findings for a person."""
     from shipper.cli.render import print_table
     from shipper.model import iso
@@ -130,7 +130,7 @@ def table(findings: Sequence[Finding]) -> None:
         ]
         for one in findings
     ]
-    print_table("", ["severity", "last seen", "what", "about", "who", "events", "id"], rows)
+    print_table(title, ["severity", "last seen", "what", "about", "who", "events", "id"], rows)
 
 
 def _short(text: str) -> str:

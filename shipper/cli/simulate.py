@@ -98,11 +98,12 @@ def _print_findings(summary: Summary, directory: Path) -> None:
     from shipper.cli.findings import table
     from shipper.detection_settings import Severity
 
-    grave = [one for one in summary.findings if one.severity.rank >= Severity.HIGH.rank]
+    grave = [one for one in summary.findings if one.severity.rank >= Severity.MEDIUM.rank]
     if not grave:
         return
-    print(f"\nThe detections found {len(summary.findings):,}, of which these are of high severity:")
-    table(grave)
+    table(grave, "What the detections found")
+    others = len(summary.findings) - len(grave)
+    print(f"{others:,} more are of low severity. All of them, and one in full:")
     print(
         f"  SHIPPER_CLICKHOUSE_URL=chdb:{directory} {_program()} findings list\n"
         f"  SHIPPER_CLICKHOUSE_URL=chdb:{directory} {_program()} findings show {grave[0].id[:10]}"

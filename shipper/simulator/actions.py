@@ -64,16 +64,61 @@ _BUCKET = {
 }
 _WIP_MAPPING = {"id": "old:wip_mapping", "identity_provider_id": "old:wip"}
 
+# What a quiet organization does not do: somebody should look at each of these. They happen in incidents only.
+ALARMING = frozenset(
+    {
+        "certificate.deleted",
+        "certificates.deactivated",
+        "external_key.registered",
+        "external_key.removed",
+        "external_storage.registered",
+        "external_storage.removed",
+        "ip_allowlist.config.deactivated",
+        "ip_allowlist.deleted",
+        "rate_limit.deleted",
+        "scim.disabled",
+        "tenant.admin_api_key.created",
+        "tenant.billing.overage_limit.updated",
+        "tenant.policy.deleted",
+        "tenant.policy.detached",
+        "tenant.policy.updated",
+        "tenant.product_access_policy.updated",
+        "tenant.resource_share_grant.accepted",
+        "tenant.resource_share_grant.created",
+        "tenant.resource_share_grant.updated",
+        "tenant.scim.deletion.requested",
+        "tenant.session_policy.created",
+        "tenant.session_policy.deleted",
+        "tenant.session_policy.updated",
+        "tenant.sso.migrated",
+        "tenant.sso_connection.created",
+        "tenant.sso_connection.deleted",
+        "tenant.sso_connection.updated",
+        "tenant.third_party_app_policy.updated",
+        "tenant.workload_identity.binding.created",
+        "tenant.workload_identity.mapping.created",
+        "tenant.workload_identity.mapping.updated",
+        "tenant.workload_identity.provider.created",
+        "tenant.workload_identity.provider.updated",
+        "tunnel.created",
+        "tunnel.updated",
+        "workload_identity_provider.created",
+        "workload_identity_provider.updated",
+        "workload_identity_provider_mapping.created",
+        "workload_identity_provider_mapping.updated",
+    }
+)
+
 ACTIONS: Mapping[str, Action] = {
     "login.succeeded": Action(42, "anyone", hours=(6.5, 9.2, 20)),
     "login.failed": Action(3, "anyone", _FAILURE, hours=(6.5, 9.2, 20)),
     "logout.succeeded": Action(20, "anyone", hours=(10, 17.5, 22)),
     "logout.failed": Action(0.4, "anyone", _FAILURE, hours=(10, 17.5, 22)),
-    "api_key.created": Action(6, "anyone", {"id": "new:key", "data": {"scopes": ["scope"]}}, in_project=True),
+    "api_key.created": Action(6, "anyone", {"id": "new:key", "data": {"scopes": "scopes"}}, in_project=True),
     "api_key.updated": Action(
         2,
         "anyone",
-        {"id": "old:key", "changes_requested": {"expires_in_seconds": "seconds", "scopes": ["scope"]}},
+        {"id": "old:key", "changes_requested": {"expires_in_seconds": "seconds", "scopes": ["least_scope"]}},
         in_project=True,
     ),
     "api_key.deleted": Action(4, "automation", {"id": "old:key"}, in_project=True),
@@ -103,8 +148,7 @@ ACTIONS: Mapping[str, Action] = {
     "ip_allowlist.updated": _admin(0.4, {"id": "old:allowlist", "allowed_ips": ["range"]}),
     "ip_allowlist.deleted": _admin(0.2, {"id": "old:allowlist", "allowed_ips": ["range"], "name": "name"}),
     "ip_allowlist.config.activated": _admin(0.3, {"configs": [{"id": "old:allowlist", "name": "name"}]}),
-    # Only ever an incident: weight 0.
-    "ip_allowlist.config.deactivated": _admin(0, {"configs": [{"id": "old:allowlist", "name": "name"}]}),
+    "ip_allowlist.config.deactivated": _admin(0.3, {"configs": [{"id": "old:allowlist", "name": "name"}]}),
     "organization.updated": _admin(
         0.4,
         {
@@ -163,7 +207,7 @@ ACTIONS: Mapping[str, Action] = {
         },
     ),
     "role.updated": _admin(
-        0.4,
+        0.1,
         {
             "id": "role",
             "changes_requested": {
@@ -218,11 +262,11 @@ _WORDS: Mapping[str, tuple[Any, ...]] = {
     "boolean": (True, False),
     "bucket": ("northwind-logs", "northwind-files"),
     "binding_source": ("role_toggle", "role_connector_update", "role_delete", "workspace_permissions"),
-    "call_logging": ("disabled", "enabled_per_call", "enabled_for_all_projects", "enabled_for_selected_projects"),
+    "call_logging": ("enabled_for_all_projects",),
     "checkpoint": ("ft:gpt-5-mini:northwind::AbC123:ckpt-step-200", "ft:gpt-5-mini:northwind::XyZ789:ckpt-step-90"),
     "cloud": ("aws", "gcp", "azure"),
     "connector_type": ("chatgpt_workspace_connector",),
-    "count": (100, 1_000, 10_000, 2_000_000),
+    "count": (10_000,),
     "error_code": ("invalid_credentials", "mfa_failed", "session_expired"),
     "error_message": ("The credentials were not accepted.", "Mehrfaktor-Prüfung fehlgeschlagen."),
     "geography": ("us", "eu"),
@@ -231,14 +275,19 @@ _WORDS: Mapping[str, tuple[Any, ...]] = {
     "oidc": ("oidc",),
     "organization_type": ("api.organization",),
     "pem": ("-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUsimulated\n-----END CERTIFICATE-----\n",),
-    "permission": ("api.groups.read", "api.groups.write", "api.model.request", "api.audit_logs.read"),
+    "permission": ("api.groups.read", "api.model.request", "api.model.read", "api.files.read"),
     "principal_type": ("user",),
     "range": ("198.51.100.0/24", "203.0.113.7", "2001:db8:40::/48"),
     "rate_limit": ("rl-gpt-5", "rl-gpt-5-mini", "rl-text-embedding-3-large"),
     "role_arn": ("arn:aws:iam::123456789012:role/openai-storage",),
-    "scope": ("api.model.request", "api.model.read", "api.files.read", "api.vector_stores.write"),
+    "least_scope": ("api.model.request",),
+    "scopes": (
+        ["api.model.request"],
+        ["api.model.request", "api.model.read"],
+        ["api.model.request", "api.files.read", "api.vector_stores.write"],
+    ),
     "seconds": (3_600, 86_400, 2_592_000),
-    "visibility": ("ANY_ROLE", "OWNERS", "NONE"),
+    "visibility": ("OWNERS", "NONE"),
 }
 
 _DRAW: Mapping[str, Callable[[Random, Directory], str]] = {

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from random import Random
 
 from shipper.model import Lane
-from shipper.simulator.actions import ACTIONS, Action, Painter
+from shipper.simulator.actions import ACTIONS, ALARMING, Action, Painter
 from shipper.simulator.directory import Directory, Project, User
 from shipper.simulator.events import MISSING, Actor, Event, api_key, compose, event, serialise, session
 
@@ -19,7 +19,7 @@ DAY = 86_400
 _WEEK = (1.3, 1.35, 1.35, 1.3, 1.2, 0.25, 0.25)
 _THURSDAY = 3
 # The share of a tenant-scoped type without a documented payload: about one event in ten together.
-_UNDOCUMENTED_WEIGHT = 0.13
+_UNDOCUMENTED_WEIGHT = 0.15
 
 
 def ordinary_day(
@@ -33,7 +33,7 @@ def ordinary_day(
     painter = Painter(rng, directory, seed, day)
     size = events_per_day * _WEEK[(day + _THURSDAY) % 7] * rng.uniform(0.9, 1.1)
     types = list(lanes)
-    weights = [ACTIONS[name].weight if name in ACTIONS else _UNDOCUMENTED_WEIGHT for name in types]
+    weights = [_weight(name) for name in types]
     for event_type in rng.choices(types, weights, k=round(size)):
         action = ACTIONS.get(event_type) or _undocumented(rng)
         project = _project(rng, directory, action)
@@ -46,6 +46,12 @@ def ordinary_day(
         payload = None if action.payload is None else painter.fill(action.payload, project)
         body = compose(rng, event_type, at, actor=actor, project=project, payload=payload)
         yield event(body, lanes[event_type], serialise(rng, body))
+
+
+def _weight(event_type: str) -> float:
+    if event_type in ALARMING:
+        return 0
+    return ACTIONS[event_type].weight if event_type in ACTIONS else _UNDOCUMENTED_WEIGHT
 
 
 def from_browser(rng: Random, user: User) -> Actor:

@@ -120,8 +120,9 @@ class Directory:
 
 
 def guest(rng: Random) -> str:
-    """The e-mail address of somebody who is not a user of the organization."""
-    return f"{_ascii(rng.choice(GIVEN_NAMES))}.{rng.randrange(1000)}@partner.example"
+    """The e-mail address of somebody who is not a user of the organization yet; one in ten is of another company."""
+    domain = "partner.example" if rng.random() < 0.1 else DOMAIN
+    return f"{_ascii(rng.choice(GIVEN_NAMES))}.{rng.randrange(1000)}@{domain}"
 
 
 def fingerprints(user_agent: str) -> tuple[str, str]:
