@@ -168,19 +168,25 @@ class Settings(BaseSettings):
     retention_days: int = Field(0, ge=0, le=18250, description="Retention of the single source; 0 keeps rows.")
 
     proxy: str | None = Field(
-        None, repr=False, description="HTTP proxy for the API. Default: HTTPS_PROXY from the environment."
+        None,
+        repr=False,
+        description="HTTP proxy for the API and for alerts. Default: HTTPS_PROXY from the environment.",
     )
-    ca_file: Path | None = Field(None, description="CA certificates to trust for the API, and no others, PEM.")
+    ca_file: Path | None = Field(
+        None, description="CA certificates to trust for the API, and no others, PEM; for alerts besides the system's."
+    )
     client_cert_file: Path | None = Field(None, description="Client certificate for the API, PEM.")
     client_key_file: Path | None = Field(
         None, description="Private key of that certificate, PEM, when it is not in the same file."
     )
     allow_plaintext: bool = Field(
-        default=False, description="Send a key or a password over plain http to a host other than this one."
+        default=False, description="Send a key, a password or alerts over plain http to a host other than this one."
     )
-    request_timeout: Duration = Field(timedelta(seconds=60), description="Longest wait for one API answer.")
+    request_timeout: Duration = Field(
+        timedelta(seconds=60), description="Longest wait for one answer of the API or of a receiver of alerts."
+    )
     requests_per_second: float = Field(5.0, gt=0, le=10_000, description="Ceiling for all requests of one key.")
-    retries: int = Field(6, ge=0, le=20, description="How often a failed API request or insert is tried again.")
+    retries: int = Field(6, ge=0, le=20, description="How often a failed API request, insert or alert is tried again.")
     retry_ceiling: Duration = Field(timedelta(minutes=2), description="Longest pause before a retry.")
 
     lookback: Duration = Field(timedelta(days=30), description="How far back the first run reads.")

@@ -38,7 +38,7 @@ _GROUPS = {
         },
     ),
     "alerts": (
-        "Where findings are sent: test a route, list what has not arrived.",
+        "Where findings are sent: test, list.",
         {"test": "alerts.try_route", "list": "alerts.list_"},
     ),
     "sources": (
