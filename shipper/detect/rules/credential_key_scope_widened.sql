@@ -31,5 +31,6 @@ SELECT known.* EXCEPT (key, new, scopes), JSONExtractString(key, 'id') AS entity
     concat('made without ', arrayStringConcat(arraySlice(wider, 1, 20), ', ')) AS detail
 FROM known
 INNER JOIN made USING (workspaceID, sourceID, key)
-WHERE eventType = 'api_key.updated' AND notEmpty(wider) AND (new OR madeNew)
+WHERE eventType = 'api_key.updated' AND eventTime >= (SELECT minOrNull(eventTime) FROM recent)
+    AND notEmpty(wider) AND (new OR madeNew)
     AND eventTime >= madeAt AND eventTime <= madeAt + toIntervalSecond({creation_seconds:UInt32})
