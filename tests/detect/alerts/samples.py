@@ -60,6 +60,7 @@ HOSTILE = {
         tactics=(_NASTY,),
     ),
     "crowd": finding(
+        entity="everybody",
         actors=tuple(f"user{number:05}@example.com" for number in range(10_000)),
         src_ips=tuple(f"10.0.{number // 250}.{number % 250}" for number in range(10_000)),
         resources=tuple(f'{{"type":"user","id":"user-{number}"}}' for number in range(10_000)),
@@ -81,10 +82,11 @@ HOSTILE = {
     "quotes": finding(entity='"\\' * 5_000, details=('"\\\x01' * 100_000,) * 20, actors=('"\\' * 9_000,) * 200),
     "surrogates": finding(entity="\ud800 lone", details=("\udfff" * 50,)),
     "bare": finding(
+        entity="nobody",
         **dict.fromkeys(
             ("tactics", "techniques", "event_types", "actors", "src_ips", "resources", "details", "events"), ()
-        )
+        ),
     ),
     "blank": finding(entity="", actors=("", "  "), details=("",), title=" "),
-    "future": finding(first_seen=NOW + 86_400, last_seen=NOW + 86_400),
+    "future": finding(entity="tomorrow", first_seen=NOW + 86_400, last_seen=NOW + 86_400),
 }
