@@ -13,13 +13,15 @@ an event in a `.toml` file:
     key, service_account     instead: the API key, of a user or of the service account
     project                  the project's id
     columns                  what enrichment would have put into columns of the row
-    table, row               a row of another table than openai_audit_logs, by its columns
+    table, row               a row of another table than openai_audit_logs, by its columns; its workspace, or in a table
+                             that has none its run, is the case's, and it was received or finished then
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -28,7 +30,7 @@ from shipper.detect.rule import Case, Event, Rule
 from shipper.durations import parse_duration
 from shipper.errors import ConfigError
 from shipper.load.clickhouse import Database
-from shipper.load.tables import LOGS, TABLES, insert_token
+from shipper.load.tables import DETECTIONS, LOGS, TABLES, insert_token
 from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, WorkspaceID, columns
 from shipper.normalize.events import normalize
 
@@ -71,7 +73,11 @@ def place(case: Case, workspace: WorkspaceID, *, backwards: bool = False) -> lis
 def _received(one: Placed, moment: int) -> Placed:
     if one.row is not None:
         one.row.received_at = moment
-    return Placed(moment, one.row, {**one.columns, **({"receivedAt": moment} if one.table else {})}, one.table)
+    return Placed(moment, one.row, {**one.columns, **(_known_at(moment) if one.table else {})}, one.table)
+
+
+def _known_at(moment: int) -> dict[str, Any]:
+    return {"receivedAt": moment, "finishedAt": moment}
 
 
 def _seconds(text: str) -> int:
@@ -85,10 +91,8 @@ def _events(event: Event, workspace: WorkspaceID) -> Iterator[tuple[int, Placed]
         received_at = at + _seconds(event.late)
         filled = _filled(orjson.loads(orjson.dumps(event.row or event.payload)), number + 1)
         if event.table:
-            yield (
-                at,
-                Placed(received_at, None, {"workspaceID": workspace, "receivedAt": received_at} | filled, event.table),
-            )
+            of_case = {"workspaceID": workspace, "runID": workspace, **_known_at(received_at)}
+            yield at, Placed(received_at, None, of_case | filled, event.table)
             continue
         raw = orjson.dumps(_body(event, at, number + 1, filled))
         row = normalize(RawEvent(raw, Lane.ORGANIZATION, Source(workspace, SourceID("case")), received_at))
@@ -156,6 +160,9 @@ async def insert(database: Database, placed: Sequence[Placed]) -> None:
     if rows:
         token = insert_token(RunID("cases"), LOGS, [one.row.id for one in rows if one.row is not None])
         await database.insert(LOGS.name, LOGS.columns, LOGS.types, list(table.values()), token=token)
+    if any(one.table == DETECTIONS.name for one in placed):
+        # The cases are older than the table keeps its rows.
+        await database.command(f"ALTER TABLE {DETECTIONS.name} MODIFY TTL finishedAt + toIntervalDay(20000)")
     for one in placed:
         if one.table:
             await _insert_other(database, one)
@@ -168,7 +175,11 @@ async def _insert_other(database: Database, one: Placed) -> None:
     known = [(name, kind) for name, kind in zip(table.columns, table.types, strict=True) if name in one.columns]
     names, types = zip(*known, strict=True)
     token = insert_token(RunID("cases"), table, [orjson.dumps(one.columns).decode()])
-    await database.insert(table.name, names, types, [[one.columns[name]] for name in names], token=token)
+    values = [
+        datetime.fromtimestamp(one.columns[name], UTC) if kind.startswith("DateTime64") else one.columns[name]
+        for name, kind in known
+    ]
+    await database.insert(table.name, names, types, [[value] for value in values], token=token)
 
 
 def moments(placed: Iterable[Placed]) -> list[int]:

@@ -31,6 +31,8 @@ _VIEWS = re.compile(
 )
 _ANY_VIEW = re.compile(r"openai_audit_(?:received|around)\s*\(")
 _RECEIVED = re.compile(r"\breceivedAt\b(?!\s*(?:>=\s*\{from:DateTime\}|<\s*\{to:DateTime\}))")
+# Of a row of another table than the log's it is the only time there is.
+_OTHER_TIME = re.compile(r"\breceivedAt AS eventTime\b")
 _CLOCK = re.compile(r"\b(now|now64|today|yesterday|rand\w*|generateUUID\w*|nowInBlock)\s*\(", re.IGNORECASE)
 _LITERAL = re.compile(r"'([^']*)'")
 _TABLE = re.compile(r"\bopenai_audit_logs\b")
@@ -74,6 +76,8 @@ def _about_window(rule: Rule) -> Iterator[str]:
     rest = _VIEWS.sub(" ", rule.statement)
     if _ANY_VIEW.search(rest):
         yield "a view is called with something other than from = {from:DateTime}, to = {to:DateTime}"
+    if not _TABLE.search(rest) and not _VIEWS.search(rule.statement):
+        rest = _OTHER_TIME.sub(" ", rest)
     if match := _RECEIVED.search(rest):
         around = " ".join(rest[max(0, match.start() - 30) : match.end() + 30].split())
         yield f"receivedAt is compared with something other than >= {{from:DateTime}} and < {{to:DateTime}}: {around}"
@@ -176,14 +180,21 @@ class Checker:
         for window in windows:
             rows = await self._ask(FOLDED.format(sql=rule.sql), rule, window)
             for workspace, entity, bucket, _, _, events, _, _, _, _, details in rows:
-                of = total.setdefault(workspace, {})
-                new = frozenset({*(("event", event[2]) for event in events), *(("detail", text) for text in details)})
-                of[entity, bucket] = of.get((entity, bucket), frozenset()) | new
+                for name, marks in _told_apart(workspace, [event[2] for event in events], details).items():
+                    of = total.setdefault(name, {})
+                    of[entity, bucket] = of.get((entity, bucket), frozenset()) | marks
         return total
 
     async def _ask(self, sql: str, rule: Rule, window: tuple[int, int]) -> list[tuple[Any, ...]]:
         bound = {**rule.values, "from": window[0], "to": window[1], "bucket": rule.bucket}
         return await self._database.ask(sql, bound, **_LIMITS)
+
+
+def _told_apart(workspace: str, ids: Sequence[str], details: Sequence[str]) -> dict[str, frozenset[tuple[str, str]]]:
+    """By workspace, what a finding holds. One without is about runs, and the run of a case is its workspace."""
+    if workspace:
+        return {workspace: frozenset({*(("event", name) for name in ids), *(("detail", text) for text in details)})}
+    return {name: frozenset({("event", name)}) for name in ids}
 
 
 def _grouped(rule: Rule) -> list[tuple[bytes, list[_Trial]]]:
