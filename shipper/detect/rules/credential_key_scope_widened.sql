@@ -1,5 +1,5 @@
--- Updates that ask for a scope which the key was made without. Whichever of the two came last is in the window. The other
--- one is looked up among the events of the same keys, at most {creation_seconds} from those in the window.
+-- Updates that ask for a scope which the key was made without. Whichever of the two came last is in the window. The
+-- other one is looked up among the events of the same keys, at most {creation_seconds} from those in the window.
 WITH
     recent AS
     (
