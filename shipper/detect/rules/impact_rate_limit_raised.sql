@@ -2,7 +2,7 @@
 -- more. `lowest` is what was set before: in any change when this one is new, else in a new one.
 WITH recent AS
 (
-    SELECT eventTime
+    SELECT workspaceID, sourceID, eventTime, projectID, resources[1] AS resource
     FROM openai_audit_received(from = {from:DateTime}, to = {to:DateTime})
     WHERE eventType = 'rate_limit.updated'
 )
@@ -28,6 +28,8 @@ FROM
         PREWHERE eventType = 'rate_limit.updated'
             AND eventTime >= (SELECT minOrNull(eventTime) FROM recent) - toIntervalSecond({history:UInt32})
             AND eventTime <= (SELECT maxOrNull(eventTime) FROM recent) + toIntervalSecond({history:UInt32})
+            AND (workspaceID, sourceID, projectID, resources[1])
+                IN (SELECT workspaceID, sourceID, projectID, resource FROM recent)
         WHERE receivedAt < {to:DateTime}
     )
     WINDOW before AS (PARTITION BY workspaceID, sourceID, projectID, limit, change.1 ORDER BY toUnixTimestamp(eventTime)
