@@ -108,6 +108,17 @@ async def test_one_alert_that_fails_does_not_hold_up_the_others(database: Retryi
         assert entities(receiver.got) == ["one", "one", "one", "two", "three", "four", "five"]
 
 
+async def test_failures_count_only_in_a_row(database: RetryingDatabase) -> None:
+    """After a success the next failure has its retries again."""
+    down = [Says(500)] * 3
+    async with receiving(*down, Says(), *down, Says(), *down) as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE, TWO, THREE, FOUR, FIVE)
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending) == (2, 3)
+        assert entities(receiver.got) == [*["one"] * 3, "two", *["three"] * 3, "four", *["five"] * 3]
+
+
 async def test_a_refused_alert_is_not_sent_again(database: RetryingDatabase) -> None:
     """The others of the route are."""
     async with receiving(Says(400, b"invalid_payload"), Says()) as receiver:

@@ -165,6 +165,17 @@ def test_pagerduty_gets_the_finding_under_its_id() -> None:
     }
 
 
+def test_pagerduty_gets_as_much_as_an_event_holds() -> None:
+    """Of findings that are a little smaller or larger than an event may be."""
+    sizes = []
+    for number in range(0, 24_000, 300):
+        details = (*(f"{one:04000}" for one in range(122)), *("x" * (number // 8) + f"{one}" for one in range(8)))
+        body = encode(pagerduty.payload(finding(details=details), "k" * 32))
+        assert list(published.pagerduty(body, "k" * 32)) == []
+        sizes.append(len(body))
+    assert (min(sizes) < 480_000, max(sizes) > 499_000) == (True, True)
+
+
 def test_each_severity_is_one_of_pagerdutys() -> None:
     found = {one: pagerduty.payload(finding(severity=one), "k")["payload"]["severity"] for one in Severity}
     assert {str(one): told for one, told in found.items()} == {
