@@ -55,7 +55,7 @@ def _about_text(rule: Rule) -> Iterator[str]:
             yield f"has no {name.replace('_', ' ')}"
     if len(rule.title) > 80:
         yield "the title is longer than 80 characters"
-    named = {text for text in _LITERAL.findall(rule.sql) if text in known_types()}
+    named = {text for text in _LITERAL.findall(rule.without_comments) if text in known_types()}
     if rule.types and named != rule.types:
         yield f"types and the SQL differ in {', '.join(sorted(named ^ rule.types))}"
 

@@ -154,13 +154,17 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(pair.partition("/")[2] for pair in self.attack))
 
     @property
+    def without_comments(self) -> str:
+        return _COMMENT.sub(" ", self.sql)
+
+    @property
     def statement(self) -> str:
-        """The SQL without its comments and string literals blanked out: what it does, for whoever checks it."""
-        return re.sub(r"'(?:[^'\\]|\\.|'')*'", "''", _COMMENT.sub(" ", self.sql))
+        """The SQL without its comments and what its string literals say: what it does, for whoever checks it."""
+        return re.sub(r"'(?:[^'\\]|\\.|'')*'", "''", self.without_comments)
 
     def holes(self) -> dict[str, str]:
         """The parameters that the SQL uses, with the types it gives them."""
-        return dict(_HOLE.findall(_COMMENT.sub(" ", self.sql)))
+        return dict(_HOLE.findall(self.without_comments))
 
 
 def load(path: Path) -> Rule:
