@@ -28,6 +28,7 @@ WITH
             AND eventTime <= toDateTime(greatest(0, span.2 - {settle:UInt32}), 'UTC')
             AND country != '' AND NOT endsWith(eventType, '.failed')
             AND (workspaceID, sourceID, account) IN (SELECT workspaceID, sourceID, account FROM signins)
+        SETTINGS final = 0
     )
 SELECT
     signins.* EXCEPT (account, second, until),
