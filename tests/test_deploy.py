@@ -37,15 +37,35 @@ TRY_AGAIN = {ExitCode.UNAVAILABLE, ExitCode.SOFTWARE, ExitCode.TEMPFAIL}
 
 @pytest.fixture(scope="module")
 def objects() -> dict[str, Any]:
-    """The base's objects by kind: as kubectl renders them, or as our own rendering does where there is no kubectl."""
-    own = {item["kind"]: item for item in kustomize.render(BASE)}
+    """The base's objects: as kubectl renders them, or as our own rendering does where there is no kubectl.
+
+    By kind, and what runs the detections by `Detect`.
+    """
+    own = {_key(item): item for item in kustomize.render(BASE)}
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         return own
     rendered = subprocess.run([kubectl, "kustomize", str(BASE)], capture_output=True, text=True, check=True)
-    theirs = {item["kind"]: item for item in yaml.safe_load_all(rendered.stdout)}
+    theirs = {_key(item): item for item in yaml.safe_load_all(rendered.stdout)}
     assert own == theirs
     return theirs
+
+
+def _key(item: dict[str, Any]) -> str:
+    return "Detect" if item["metadata"]["name"].endswith("-detect") else str(item["kind"])
+
+
+def test_the_detections_run_like_the_shipper(objects: dict[str, Any]) -> None:
+    """The same pod under the same policy, but for the command: what is tested of the one holds for the other."""
+    ships, detects = (objects[name]["spec"] for name in ("CronJob", "Detect"))
+    [container] = detects["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container.pop("args") == ["detect"]
+    [container] = ships["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    rest = {**container}
+    assert rest.pop("args") == ["run"]
+    assert detects["jobTemplate"]["spec"]["template"]["spec"]["containers"] == [rest]
+    assert {**detects["jobTemplate"]["spec"], "template": None} == {**ships["jobTemplate"]["spec"], "template": None}
+    assert detects.keys() == ships.keys()
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +98,8 @@ def test_a_feature_that_the_own_rendering_lacks_is_refused(tmp_path: Path) -> No
 
 
 def test_the_base_holds_what_a_run_needs_and_no_secret(objects: dict[str, Any]) -> None:
-    """Five kinds and the settings, all in one namespace. The key is never among what is applied."""
-    assert set(objects) == {"Namespace", "ServiceAccount", "NetworkPolicy", "CronJob", "ConfigMap"}
+    """Five kinds, two jobs among them, all in one namespace. The key is never among what is applied."""
+    assert set(objects) == {"Namespace", "ServiceAccount", "NetworkPolicy", "CronJob", "Detect", "ConfigMap"}
     spaces = {kind: item["metadata"].get("namespace") for kind, item in objects.items()}
     assert spaces.pop("Namespace") is None
     assert set(spaces.values()) == {objects["Namespace"]["metadata"]["name"]}

@@ -7,7 +7,7 @@
 -- new version comes. With these roles set `auto_migrate: false` for the writer: it could create no table anyway.
 
 
--- Writer: backfill, check, dead-letters, query, replay, run, status, watch.
+-- Writer: backfill, check, dead-letters, detect, findings, query, replay, run, status, watch.
 --
 -- It adds rows and reads them back: what is there already, what the ledger covers, who holds the lease. It has no
 -- right to change or delete a row or a table, and none to another database. What it inserts can do harm all the same: a
@@ -16,7 +16,7 @@ CREATE ROLE IF NOT EXISTS shipper_writer;
 GRANT SELECT, INSERT ON security.* TO shipper_writer;
 
 
--- Reader: dead-letters list and show, query, status; dashboards, detections, people.
+-- Reader: dead-letters list and show, detect --dry-run, findings list and show, query, status; dashboards, people.
 --
 -- rawLog, actorUserEmail and srcIP are personal data. To keep them from some readers, grant columns instead:
 --   GRANT SELECT(eventTime, eventType, projectID) ON security.openai_audit_logs TO …;

@@ -72,7 +72,10 @@ def show(
     finding: Annotated[str, typer.Argument(metavar="ID", help="The id, or its first 6 digits or more.")],
     as_json: Json = False,
 ) -> int:
-    """Print a finding: who, what, from where, what to do, and the query that shows its events."""
+    """Print all about a finding.
+
+    Who, what, from where, what to do, and the query that shows its events.
+    """
     from shipper.cli.render import print_json
     from shipper.detect.catalogue import told
     from shipper.detect.rule import PACK, load_folders

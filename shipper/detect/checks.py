@@ -34,6 +34,7 @@ _RECEIVED = re.compile(r"\breceivedAt\b(?!\s*(?:>=\s*\{from:DateTime\}|<\s*\{to:
 # Of a row of another table than the log's it is the only time there is.
 _OTHER_TIME = re.compile(r"\breceivedAt AS eventTime\b")
 _CLOCK = re.compile(r"\b(now|now64|today|yesterday|rand\w*|generateUUID\w*|nowInBlock)\s*\(", re.IGNORECASE)
+_SETTINGS = re.compile(r"\bSETTINGS\b(?!\s+final\s*=\s*0\s*(?:\)|\Z))", re.IGNORECASE)
 _LITERAL = re.compile(r"'([^']*)'")
 _TABLE = re.compile(r"\bopenai_audit_logs\b")
 _UNTIL = re.compile(r"\breceivedAt\s*<\s*\{to:DateTime\}")
@@ -83,6 +84,8 @@ def _about_window(rule: Rule) -> Iterator[str]:
         yield f"receivedAt is compared with something other than >= {{from:DateTime}} and < {{to:DateTime}}: {around}"
     if match := _CLOCK.search(rest):
         yield f"the clock or chance has a say: {match[1]}()"
+    if _SETTINGS.search(rest):
+        yield "SETTINGS may only say final = 0: the limits of a query are not the rule's to change"
     if len(_TABLE.findall(rest)) > len(_UNTIL.findall(rest)):
         yield "openai_audit_logs is read without receivedAt < {to:DateTime}"
 

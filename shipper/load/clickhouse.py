@@ -30,7 +30,7 @@ class Database(Protocol):
     async def ask(
         self, sql: str, parameters: Mapping[str, Any], *, seconds: float, memory: int
     ) -> list[tuple[Any, ...]]:
-        """The rows of a rule's SELECT: as `query`, but read-only, in UTC, and within limits of time and bytes of memory.
+        """The rows of a rule's SELECT: as `query`, but read-only, in UTC, and with limits of time and bytes of memory.
 
         Not repeated when it fails.
         """

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,23 @@ def test_the_writer_does_its_whole_work(as_user: As) -> None:
     assert (checked.code, "FAIL" in checked.out) == (0, False)
     counted = json.loads(as_user("writer", "query", "--json", "SELECT count() AS n FROM openai_audit_logs").out)
     assert int(counted[0]["n"]) > 1
+
+
+@pytest.mark.usefixtures("migrated")
+def test_the_writer_detects_and_the_reader_sees_it(as_user: As) -> None:
+    """Every rule runs with the writer's rights, and findings are acknowledged; the reader lists them."""
+    Path("archive.ndjson").write_text('{"id": "e-1", "type": "scim.disabled", "effective_at": 1700000000}\n')
+    assert as_user("writer", "replay", "archive.ndjson").code == 0
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
+    found = as_user("writer", "detect", "--from", "1d", "--to", tomorrow, "--json")
+    assert (found.code, json.loads(found.out)["failed"]) == (0, {})
+    assert as_user("writer", "detect").code == 0
+    ids = json.loads(found.out)["findings"]
+    listed = json.loads(as_user("reader", "findings", "list", "--json").out)
+    assert {"defence_scim_disabled"} <= {one["rule"] for one in listed if one["id"] in ids}
+    assert as_user("reader", "detect", "--dry-run").code == 0
+    assert as_user("reader", "findings", "ack", ids[0]).code == 77
+    assert as_user("writer", "findings", "ack", ids[0]).code == 0
 
 
 EVENTS = "security.openai_audit_logs"

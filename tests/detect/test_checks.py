@@ -92,6 +92,8 @@ async def test_a_window_that_is_not_half_open_is_refused(
             "receivedAt is compared with something other",
         ),
         (("to = {to:DateTime}, seconds", "to = {from:DateTime}, seconds"), ("", ""), "a view is called with something"),
+        (("WHERE hit", "WHERE hit SETTINGS max_memory_usage = 0"), ("", ""), "SETTINGS may only say final = 0"),
+        (("WHERE hit", "WHERE hit settings final = 0, readonly = 0"), ("", ""), "SETTINGS may only say final = 0"),
         (
             ("WHERE hit", "WHERE hit AND id IN (SELECT id FROM openai_audit_logs)"),
             ("", ""),

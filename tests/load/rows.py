@@ -108,6 +108,11 @@ class Failing:
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return await self._database.query(sql, parameters)
 
+    async def ask(
+        self, sql: str, parameters: Mapping[str, Any], *, seconds: float, memory: int
+    ) -> list[tuple[Any, ...]]:
+        return await self._database.ask(sql, parameters, seconds=seconds, memory=memory)
+
     async def query_table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         return await self._database.query_table(sql)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,36 @@ async def test_query_table_gives_text(bare_database: Database) -> None:
         [("1", "{'k':'v'}", "1970-01-01 00:00:00", "tab\there")],
     )
     assert await bare_database.query_table("SELECT 1 AS a WHERE 0") == (["a"], [])
+
+
+BOUNDS: dict[str, Any] = {"seconds": 5.0, "memory": 100_000_000}
+
+
+async def test_a_rules_query_binds_parameters_and_speaks_utc(things: Database) -> None:
+    """Rows as `query` gives them, each seen once, and hours in UTC whatever the zone of the host."""
+    await put(things, ["a"], token="first")
+    await put(things, ["a"], token="second")
+    sql = "SELECT count(), toHour(toDateTime(1763726400)), {list:Array(String)} FROM things"
+    assert await things.ask(sql, {"list": ["x", "y'"]}, **BOUNDS) == [(1, 12, ["x", "y'"])]
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("SELECT count() FROM system.numbers", 159),
+        ("SELECT groupArray(number) FROM numbers(100000000)", 241),
+        ("INSERT INTO things (id) VALUES ('z')", None),
+        ("DROP TABLE things", None),
+        ("SELECT 1; DROP TABLE things", None),
+    ],
+)
+async def test_a_rules_query_has_limits_and_changes_nothing(things: Database, sql: str, code: int | None) -> None:
+    """Beyond its time or its memory it ends in an error; what writes is refused, and the table is as before."""
+    await put(things, ["a"], token="t")
+    with pytest.raises(DatabaseError) as caught:
+        await things.ask(sql, {}, **{**BOUNDS, "seconds": 1.0})
+    assert code in {None, caught.value.code}
+    assert await things.query("SELECT id FROM things") == [("a",)]
 
 
 @pytest.mark.parametrize("sql", ["SELECT 1 FORMAT CSV", "SELECT 1 FORMAT JSON"])

@@ -211,6 +211,11 @@ class _Gated:
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return await self._process.perform("query", lambda: self._store.query(sql, parameters), _no_database)
 
+    async def ask(
+        self, sql: str, parameters: Mapping[str, Any], *, seconds: float, memory: int
+    ) -> list[tuple[Any, ...]]:
+        raise NotImplementedError
+
     async def query_table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         raise NotImplementedError
 

@@ -30,11 +30,16 @@ _LATER = "Nothing is lost: the alert stays pending, and the next `shipper detect
 _UNREACHABLE = f"Check the route's URL, the proxy and the network. {_LATER}"
 _HINTS = {
     400: "The receiver does not accept this alert. `shipper alerts test` shows whether it accepts any.",
-    401: "Check the route's url and key: the receiver does not know them.",
-    403: "Check the route's url and key: the receiver does not allow them.",
-    404: "Check the route's url: there is nothing, or nothing any more.",
-    410: "Check the route's url: what was there is gone.",
     413: "The receiver takes only smaller bodies.",
+}
+# No alert is wrong then: the route is, and once it is mended they all go out.
+_WRONG_ROUTE = {
+    401: f"Check the route's url and key: the receiver does not know them. {_LATER}",
+    403: f"Check the route's url and key: the receiver does not allow them. {_LATER}",
+    404: f"Check the route's url: there is nothing, or nothing any more. {_LATER}",
+    405: f"Check the route's url: what is there takes no alerts. {_LATER}",
+    407: _UNREACHABLE,
+    410: f"Check the route's url: what was there is gone. {_LATER}",
 }
 
 
@@ -110,8 +115,8 @@ def answered(answer: Answer, promise: Promise, secrets: Secrets, now: float) -> 
         return Reply(Verdict.ACCEPTED, message)
     if status == 429 or status >= 500:
         return Reply(Verdict.FAILED, message, _LATER, retry=True, pause=retry_after(headers, now))
-    if status == 407:
-        return Reply(Verdict.FAILED, message, _UNREACHABLE)
+    if status in _WRONG_ROUTE:
+        return Reply(Verdict.FAILED, message, _WRONG_ROUTE[status])
     if 400 <= status < 500:
         return Reply(Verdict.REFUSED, message, _HINTS.get(status, _HINTS[400]))
     if 300 <= status < 400:

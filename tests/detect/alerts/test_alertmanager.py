@@ -67,12 +67,12 @@ async def test_alertmanager_holds_each_finding_once_until_it_ends(
     assert alerts(alertmanager_url).keys() == {HOSTILE["ordinary"].id}
 
 
-async def test_alertmanager_refuses_what_it_cannot_take_and_we_say_so(
-    alertmanager_url: str, database: RetryingDatabase
-) -> None:
-    """An address that is not its own: refused, with the status."""
+async def test_a_wrong_address_costs_no_alert(alertmanager_url: str, database: RetryingDatabase) -> None:
+    """Where Alertmanager has nothing the alert waits, with the status told, and goes out once the route is mended."""
     loaded = settings(route("alertmanager", f"{alertmanager_url}/elsewhere"))
     await findings.add(database, RUN, [HOSTILE["ordinary"]], window=(0, 1))
     await outbox.queue(database, RUN, [HOSTILE["ordinary"]], loaded.alert_routes, (), time.time())
     report = await deliver(database, loaded)
-    assert (report.refused, report.routes[0].error.partition(" ")[0]) == (1, "404")
+    assert (report.pending, report.routes[0].error.partition(" ")[0]) == (1, "404")
+    mended = await deliver(database, settings(route("alertmanager", alertmanager_url)))
+    assert (mended.delivered, mended.pending) == (1, 0)

@@ -101,7 +101,7 @@ async def test_no_answer_in_time_is_tried_again(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 408, 409, 410, 413, 422])
+@pytest.mark.parametrize("status", [400, 408, 409, 413, 422])
 async def test_what_a_receiver_will_not_have_is_refused_at_once(kind: str, status: int) -> None:
     """No second try; the message says what it said, the hint what to look at."""
     async with receiving(Says(status, b"no_service"), OK[kind]) as receiver:
@@ -111,6 +111,19 @@ async def test_what_a_receiver_will_not_have_is_refused_at_once(kind: str, statu
         assert reply.message.startswith(f"{status} ")
         assert reply.message.endswith(": no_service")
         assert reply.hint.endswith(".")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 410])
+async def test_where_the_route_is_wrong_the_alert_waits(kind: str, status: int) -> None:
+    """A wrong address or key costs no alert: no second try now, and it stays pending until the route is mended."""
+    async with receiving(Says(status, b"no_service"), OK[kind]) as receiver:
+        clock = Clock(NOW)
+        reply = await send(kind, receiver.url, clock)
+        assert (reply.verdict, clock.slept, len(receiver.got)) == (Verdict.FAILED, [], 1)
+        assert reply.message.endswith(": no_service")
+        assert reply.hint.startswith("Check the route's url")
+        assert "stays pending" in reply.hint
 
 
 @pytest.mark.parametrize(
