@@ -14,7 +14,7 @@ from shipper import __version__
 from shipper.config import Settings
 from shipper.detect.findings import Finding, Proof, add, finding_id
 from shipper.detect.rule import WINDOW, Rule
-from shipper.errors import ShipperError
+from shipper.errors import DatabaseError, ShipperError
 from shipper.load.clickhouse import Database
 from shipper.load.tables import DETECTIONS, WATERMARKS, insert_token
 from shipper.model import RunID, Window, iso
@@ -45,6 +45,11 @@ _TYPES = (
     "SELECT DISTINCT eventType FROM openai_audit_logs"
     " WHERE receivedAt >= {from:DateTime} AND receivedAt < {to:DateTime} SETTINGS final = 0"
 )
+# ClickHouse's codes for a query that took too long or too much memory.
+_OVER_A_LIMIT = {159, 241}
+# Windows are not halved below this, in seconds.
+_SHORTEST = 60
+
 _WATERMARKS = "SELECT rule, toUnixTimestamp(watermark) FROM openai_audit_watermarks"
 
 
@@ -80,8 +85,20 @@ class Pass:
     async def _ask(self, rule: Rule, window: Window, present: set[str]) -> Outcome:
         if rule.types and not rule.types & present:
             return Outcome(rule, window, skipped=True)
-        bound: dict[str, Any] = {**rule.values, "from": window.start, "to": window.end, "bucket": rule.bucket}
         begun = time.perf_counter()
+        try:
+            findings = await self._found(rule, window)
+        except ShipperError as error:
+            logger().error("rule failed", rule=rule.id, window=str(window), error=str(error))
+            return Outcome(rule, window, seconds=time.perf_counter() - begun, error=error)
+        return Outcome(rule, window, tuple(findings), time.perf_counter() - begun)
+
+    async def _found(self, rule: Rule, window: Window) -> list[Finding]:
+        """What the rule finds in the window, which is halved where its query exceeds a limit.
+
+        A window with a backfill in it would exceed it again at every pass, and the rule never come further.
+        """
+        bound: dict[str, Any] = {**rule.values, "from": window.start, "to": window.end, "bucket": rule.bucket}
         try:
             rows = await self.database.ask(
                 FOLDED.format(sql=rule.sql),
@@ -89,11 +106,13 @@ class Pass:
                 seconds=self.settings.detect_timeout.total_seconds(),
                 memory=self.settings.detect_memory,
             )
-        except ShipperError as error:
-            logger().error("rule failed", rule=rule.id, window=str(window), error=str(error))
-            return Outcome(rule, window, seconds=time.perf_counter() - begun, error=error)
-        seconds = time.perf_counter() - begun
-        return Outcome(rule, window, tuple(self._finding(rule, window, row) for row in rows), seconds)
+        except DatabaseError as error:
+            if error.code not in _OVER_A_LIMIT or window.seconds < 2 * _SHORTEST:
+                raise
+            return [
+                finding for half in cut(window, -(-window.seconds // 2)) for finding in await self._found(rule, half)
+            ]
+        return [self._finding(rule, window, row) for row in rows]
 
     def _finding(self, rule: Rule, window: Window, row: Sequence[Any]) -> Finding:
         workspace, entity, bucket_start, first, last, events, types, actors, addresses, resources, details = row

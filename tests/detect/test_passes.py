@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shipper.config import Settings
+from shipper.detect.engine import FOLDED, Pass
 from shipper.detect.findings import Filter, Finding, Proof, acknowledge, finding_id, read
 from shipper.detect.passes import DETECTOR, Detections
 from shipper.detect.rule import Rule, load, with_values
@@ -337,6 +338,32 @@ async def test_a_rule_can_do_no_harm(database: RetryingDatabase, settings: Setti
     report = await detections(small, database, [bad]).backtest(Window(START, START + 1), dry=True)
     assert list(report.failed) == ["bad_rule"]
     assert await database.query("SELECT count() FROM openai_audit_logs") == [(1,)]
+
+
+async def test_a_window_that_is_too_much_for_one_query_is_halved(
+    database: RetryingDatabase, settings: Settings, tmp_path: Path
+) -> None:
+    """A rule whose query takes too much memory over an hour gets there over pieces of it, and finds all the same."""
+    heavy = written(
+        tmp_path,
+        "heavy_rule",
+        _SQL.replace("tags['note']", "concat(id, arrayStringConcat(arrayMap(n -> repeat('x', 1000000), range(8))))"),
+    )
+    await insert_rows(database, [event(number, at=START + number * 300) for number in range(12)])
+    small = settings.model_copy(update={"detect_memory": 80_000_000})
+    window = Window(START, START + HOUR)
+    whole = Pass(database, small, RunID("r"))
+    with pytest.raises(DatabaseError) as caught:
+        await database.ask(
+            FOLDED.format(sql=heavy.sql),
+            {"from": window.start, "to": window.end, "bucket": heavy.bucket},
+            seconds=60,
+            memory=small.detect_memory,
+        )
+    assert caught.value.code == 241
+    [outcome] = await whole.look([heavy], window)
+    assert outcome.error is None
+    assert {proof.id for one in outcome.findings for proof in one.events} == {f"r{number}" for number in range(12)}
 
 
 async def test_an_acknowledged_finding_is_open_again_when_it_is_added_to(

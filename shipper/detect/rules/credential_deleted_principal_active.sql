@@ -23,6 +23,7 @@ WITH
             AND (workspaceID, sourceID, principal) IN (SELECT workspaceID, sourceID, principal FROM recent)
             AND receivedAt < {to:DateTime}
         GROUP BY ALL
+        SETTINGS final = 0
     ),
     deeds AS
     (
@@ -34,6 +35,7 @@ WITH
             AND eventType NOT IN ('login.failed', 'logout.succeeded', 'logout.failed')
             AND (workspaceID, sourceID, principal) IN (SELECT workspaceID, sourceID, principal FROM deleted)
             AND receivedAt < {to:DateTime}
+        SETTINGS final = 0
     )
 SELECT deeds.* EXCEPT (new, principal),
     if(principal = actorUserID AND actorUserEmail != '', actorUserEmail, principal) AS entity,

@@ -19,6 +19,7 @@ WITH
             AND eventTime <= (SELECT maxOrNull(eventTime) FROM recent) + toIntervalSecond({creation_seconds:UInt32})
             AND (workspaceID, sourceID, resources[1]) IN (SELECT workspaceID, sourceID, key FROM recent)
             AND receivedAt < {to:DateTime}
+        SETTINGS final = 0
     ),
     made AS
     (
