@@ -67,9 +67,9 @@ async def test_what_is_there_twice_is_found_and_not_written_a_third_time(doubled
 
 
 def test_the_driver_is_asked_with_final_everywhere() -> None:
-    """Every call that reads rows passes READ, PERSON or RULE on, as far as the database knows them, and all say final. One
-    call may do without: it asks for ids, which are the same however often they are there. It passes on what READ has
-    besides.
+    """Every call that reads rows passes READ, PERSON or RULE on, as far as the database knows them, and all say final.
+    One call may do without: it asks for ids, which are the same however often they are there. It passes on what READ
+    has besides.
     """
     assert answers.READ["final"] == answers.PERSON["final"] == answers.RULE["final"] == "1"
     assert answers.READ.items() - answers.PINNED.items() == {("final", "1")}
