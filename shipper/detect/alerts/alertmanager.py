@@ -29,8 +29,12 @@ _LABEL = 512
 _ANNOTATION = 2000
 
 
-def payload(finding: Finding, now: float, *, resolve: bool = False) -> dict[str, Any]:
-    """The alert about a finding, from its first event on; or the same, ended."""
+def payload(finding: Finding, now: float, *, resolve: bool = False, acknowledged_at: int = 0) -> dict[str, Any]:
+    """The alert about a finding, from its first event on; or the same, ended.
+
+    The one after an acknowledgement, at that time in milliseconds, is another alert, with a label `reopened` of that
+    time: Alertmanager notifies nobody of one that ends and fires again between two of its looks at a group.
+    """
     end = int(now) - _CLOCKS_DIFFER if resolve else int(now) + FIRES_FOR
     return {
         "labels": {
@@ -39,6 +43,7 @@ def payload(finding: Finding, now: float, *, resolve: bool = False) -> dict[str,
             "rule": _label(finding.rule),
             "finding_id": finding.id,
             "workspace": _label(finding.workspace_id),
+            **({"reopened": iso(acknowledged_at // 1000)} if acknowledged_at else {}),
         },
         "annotations": {
             name: value

@@ -26,20 +26,20 @@ _LONGEST_QUOTE = 200
 # A part of a URL's path that is shorter is a word.
 _SHORTEST_SECRET = 8
 
-_LATER = "Nothing is lost: the alert stays pending, and the next `shipper detect` tries again."
-_UNREACHABLE = f"Check the route's URL, the proxy and the network. {_LATER}"
+LATER = "Nothing is lost: the alert stays pending, and the next `shipper detect` tries again."
+_UNREACHABLE = f"Check the route's URL, the proxy and the network. {LATER}"
 _HINTS = {
     400: "The receiver does not accept this alert. `shipper alerts test` shows whether it accepts any.",
     413: "The receiver takes only smaller bodies.",
 }
 # No alert is wrong then: the route is, and once it is mended they all go out.
 _WRONG_ROUTE = {
-    401: f"Check the route's url and key: the receiver does not know them. {_LATER}",
-    403: f"Check the route's url and key: the receiver does not allow them. {_LATER}",
-    404: f"Check the route's url: there is nothing, or nothing any more. {_LATER}",
-    405: f"Check the route's url: what is there takes no alerts. {_LATER}",
+    401: f"Check the route's url and key: the receiver does not know them. {LATER}",
+    403: f"Check the route's url and key: the receiver does not allow them. {LATER}",
+    404: f"Check the route's url: there is nothing, or nothing any more. {LATER}",
+    405: f"Check the route's url: what is there takes no alerts. {LATER}",
     407: _UNREACHABLE,
-    410: f"Check the route's url: what was there is gone. {_LATER}",
+    410: f"Check the route's url: what was there is gone. {LATER}",
 }
 
 
@@ -114,19 +114,19 @@ def answered(answer: Answer, promise: Promise, secrets: Secrets, now: float) -> 
     if promise.kept(answer):
         return Reply(Verdict.ACCEPTED, message)
     if status == 429 or status >= 500:
-        return Reply(Verdict.FAILED, message, _LATER, retry=True, pause=retry_after(headers, now))
+        return Reply(Verdict.FAILED, message, LATER, retry=True, pause=retry_after(headers, now))
     if status in _WRONG_ROUTE:
         return Reply(Verdict.FAILED, message, _WRONG_ROUTE[status])
     if 400 <= status < 500:
         return Reply(Verdict.REFUSED, message, _HINTS.get(status, _HINTS[400]))
     if 300 <= status < 400:
-        hint = f"Alerts are not sent on to another address: set the route's url to where the receiver is. {_LATER}"
+        hint = f"Alerts are not sent on to another address: set the route's url to where the receiver is. {LATER}"
         return Reply(Verdict.FAILED, message, hint)
-    hint = f"Check the route's url: another server answers. {_LATER}"
+    hint = f"Check the route's url: another server answers. {LATER}"
     return Reply(Verdict.FAILED, f"{message}, expected {promise.name}", hint)
 
 
-STOPPED = Reply(Verdict.FAILED, "stopped before an answer came", _LATER)
+STOPPED = Reply(Verdict.FAILED, "stopped before an answer came", LATER)
 
 
 def unanswered(error: Exception) -> Reply:
@@ -135,7 +135,7 @@ def unanswered(error: Exception) -> Reply:
         message = f"the proxy answered {error.status} {_phrase(error.status)}"
         return Reply(Verdict.FAILED, message, _UNREACHABLE, retry=error.status == 429 or error.status >= 500)
     if refused := refusal(error):
-        hint = f"Check the route's URL and ca_file, which is trusted besides the system's authorities. {_LATER}"
+        hint = f"Check the route's URL and ca_file, which is trusted besides the system's authorities. {LATER}"
         return Reply(Verdict.FAILED, refused.message, hint)
     if isinstance(error, aiohttp.InvalidURL):
         return Reply(Verdict.FAILED, "the route's url is not one", _UNREACHABLE)

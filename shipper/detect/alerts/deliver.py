@@ -6,7 +6,7 @@ import asyncio
 import random as randomness
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
@@ -15,9 +15,10 @@ from shipper.config import Settings
 from shipper.detect import findings
 from shipper.detect.alerts import outbox, stdout
 from shipper.detect.alerts.answers import Reply, Verdict
-from shipper.detect.alerts.destinations import DESTINATIONS, RESOLVE, Item, receiver_of
+from shipper.detect.alerts.destinations import DESTINATIONS, Item, receiver_of
 from shipper.detect.alerts.outbox import Alert, State, chunks
 from shipper.detect.alerts.sender import Sender
+from shipper.detect.alerts.turns import in_turn, portions, requests
 from shipper.detect.findings import Finding
 from shipper.detection_settings import RouteSettings
 from shipper.errors import AlertError, ConfigError
@@ -27,10 +28,13 @@ from shipper.telemetry import logger
 # A route that failed so often in a row is left alone until the next run. One alert that fails does not hold up others.
 _FAILURES = 3
 
-# So many findings are in memory at once, per route.
+# So many findings are looked up at once, per route.
 _FINDINGS = 100
 
+# A replica that lags may not have the finding yet. So many seconds after it was queued it never will.
+_LONGEST_LAG = 24 * 3600
 _UNKNOWN = "the finding is not in the table"
+_UNKNOWN_HINT = "The alert stays pending for a day: a replica may not have the finding yet."
 
 
 @dataclass(slots=True)
@@ -103,7 +107,9 @@ async def deliver(  # noqa: PLR0913 - time, chance and the output are arguments
     write: Callable[[str], None] = _write_out,
     stop: asyncio.Event | None = None,
 ) -> Report:
-    """Send what is pending, the oldest first, all routes at the same time: one that is down does not stop the others.
+    """Send what is pending, all routes at the same time: one that is down does not stop the others.
+
+    What failed least often goes first, then the oldest; of one finding no alert before those that came before it.
 
     What was accepted or refused is written down at once. A crash between the two repeats that one request, under the
     same key. What could not be delivered stays pending, with its error. After `stop` no request is begun. Raises
@@ -181,22 +187,37 @@ class _Delivery:
 
     async def run(self, route: RouteSettings, alerts: Sequence[Alert]) -> None:
         batch = DESTINATIONS[route.type].batch
-        for some in chunks(alerts, _FINDINGS):
-            wanted = tuple({alert.finding_id for alert in some})
-            known = {one.id: one for one in await findings.read(self.database, findings.Filter(ids=wanted))}
-            if unknown := [alert for alert in some if alert.finding_id not in known]:
-                await self._done(unknown, Reply(Verdict.REFUSED, _UNKNOWN))
-            for request in _requests([alert for alert in some if alert.finding_id in known], batch):
-                if self.stop.is_set() or self.failures >= _FAILURES:
+        for some in chunks(in_turn(alerts), _FINDINGS):
+            for part in await portions(self.database, some):
+                if self._over():
                     return
-                await self._deliver(request, known)
+                await self._deliver_all(part, batch)
+
+    def _over(self) -> bool:
+        return self.stop.is_set() or self.failures >= _FAILURES
+
+    async def _deliver_all(self, alerts: Sequence[Alert], batch: int) -> None:
+        wanted = tuple({alert.finding_id for alert in alerts})
+        known = {one.id: one for one in await findings.read(self.database, findings.Filter(ids=wanted))}
+        await self._missing([alert for alert in alerts if alert.finding_id not in known])
+        for request in requests([alert for alert in alerts if alert.finding_id in known], batch):
+            if self._over():
+                return
+            await self._deliver(request, known)
+
+    async def _missing(self, alerts: Sequence[Alert]) -> None:
+        """Those whose finding was not found. That is no failure of the route."""
+        oldest = self.clock() - _LONGEST_LAG
+        await self._done([one for one in alerts if one.queued_at < oldest], Reply(Verdict.REFUSED, _UNKNOWN))
+        waiting = [one for one in alerts if one.queued_at >= oldest]
+        await self._done(waiting, Reply(Verdict.FAILED, _UNKNOWN, _UNKNOWN_HINT))
 
     async def _deliver(self, alerts: Sequence[Alert], known: dict[str, Finding]) -> None:
-        """One request. The end of a finding whose trigger has just failed waits for it."""
-        alerts = [one for one in alerts if one.action != RESOLVE or one.finding_id not in self.failed]
+        """One request. What came after an alert of the same finding that has just failed waits for it."""
+        alerts = [one for one in alerts if one.finding_id not in self.failed]
         if not alerts:
             return
-        items = [Item(known[one.finding_id], one.action == RESOLVE) for one in alerts]
+        items = [Item(known[one.finding_id], one.action) for one in alerts]
         # The first failure has used up the retries.
         reply = await self.send(items, 0 if self.failures else None)
         if reply.verdict is Verdict.REFUSED and len(alerts) > 1:
@@ -204,12 +225,15 @@ class _Delivery:
             for alert in alerts:
                 await self._deliver([alert], known)
             return
+        if reply.verdict is not Verdict.REFUSED:
+            self.failures = 0 if reply.verdict is Verdict.ACCEPTED else self.failures + 1
         await self._done(alerts, reply)
 
     async def _done(self, alerts: Sequence[Alert], reply: Reply) -> None:
+        if not alerts:
+            return
         report, now = self.report, self.clock()
         if reply.verdict is Verdict.ACCEPTED:
-            self.failures = 0
             await outbox.note(self.database, alerts, State.DELIVERED, "", now)
             report.delivered += len(alerts)
             report.pending -= len(alerts)
@@ -220,12 +244,5 @@ class _Delivery:
             report.refused += len(alerts)
             report.pending -= len(alerts)
             return
-        self.failures += 1
         self.failed.update(alert.finding_id for alert in alerts)
         await outbox.note(self.database, alerts, State.PENDING, reply.message, now)
-
-
-def _requests(alerts: Sequence[Alert], batch: int) -> Iterator[Sequence[Alert]]:
-    """What goes into one request: never a finding and its end together."""
-    for _, same in groupby(alerts, key=lambda alert: alert.action):
-        yield from chunks(list(same), batch)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from shipper.config import Settings
 from shipper.detect.alerts import alertmanager, pagerduty, slack, webhook
+from shipper.detect.alerts.actions import TRIGGER, ends, opening
 from shipper.detect.alerts.answers import Promise, Secrets
 from shipper.detect.alerts.sender import Receiver, Request, checked, proxy_for
 from shipper.detect.alerts.text import encode
@@ -15,15 +16,12 @@ from shipper.detect.findings import Finding
 from shipper.detection_settings import RouteSettings
 from shipper.errors import ConfigError
 
-TRIGGER = "trigger"
-RESOLVE = "resolve"
-
 
 class Item(NamedTuple):
-    """A finding and what is to be said of it."""
+    """A finding and what is to be said of it: an action of the outbox."""
 
     finding: Finding
-    resolve: bool = False
+    action: str = TRIGGER
 
 
 Build = Callable[[Receiver, Sequence[Item], float], Request]
@@ -48,19 +46,22 @@ def _slack(receiver: Receiver, items: Sequence[Item], now: float) -> Request:
 
 
 def _pagerduty(receiver: Receiver, items: Sequence[Item], now: float) -> Request:
-    finding, resolve = items[0]
-    return Request(receiver.url, encode(pagerduty.payload(finding, receiver.key, resolve=resolve)), {})
+    finding, action = items[0]
+    return Request(receiver.url, encode(pagerduty.payload(finding, receiver.key, resolve=ends(action))), {})
 
 
 def _alertmanager(receiver: Receiver, items: Sequence[Item], now: float) -> Request:
-    alerts = [alertmanager.payload(finding, now, resolve=resolve) for finding, resolve in items]
+    alerts = [
+        alertmanager.payload(finding, now, resolve=ends(action), acknowledged_at=opening(action))
+        for finding, action in items
+    ]
     return Request(receiver.url.joinpath(alertmanager.PATH), encode(alerts), {})
 
 
 def _webhook(receiver: Receiver, items: Sequence[Item], now: float) -> Request:
-    finding = items[0].finding
+    finding, action = items[0]
     body = encode(webhook.payload(finding))
-    return Request(receiver.url, body, webhook.headers(finding, body, receiver.key, now))
+    return Request(receiver.url, body, webhook.headers(finding, body, receiver.key, now, action=action))
 
 
 DESTINATIONS = {

@@ -6,15 +6,16 @@ any place repeats work and forgets no alert.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
-from shipper.detect.alerts.destinations import DESTINATIONS, RESOLVE, TRIGGER
+from shipper.detect.alerts.actions import end_of, ends, trigger
+from shipper.detect.alerts.destinations import DESTINATIONS
 from shipper.detect.findings import Finding
 from shipper.detection_settings import RouteSettings, SuppressionSettings
 from shipper.load.clickhouse import Database
@@ -69,11 +70,14 @@ async def queue(  # noqa: PLR0913, PLR0917 - what a run knows
     routes: Sequence[RouteSettings],
     suppressions: Sequence[SuppressionSettings],
     now: float,
+    *,
+    grown: Collection[str] = (),
 ) -> Queued:
     """Queue each finding for the routes that take it and were not told of it before. Harmless when it is repeated.
 
-    The findings are in their table by then. A finding that is added to later has its row here already: it is not told
-    again. One that was suppressed has none, and is told when it is added to after the suppression has ended.
+    The findings are in their table by then; `grown` are the ids of those that this run has added events to. A finding
+    that is added to later has its row here already: it is told again only after an acknowledgement, once for each. One
+    that was suppressed has none, and is told when it is added to after the suppression has ended.
     """
     suppressed = {one.id for one in findings if any(rule.holds(one.rule, one.entity, now) for rule in suppressions)}
     wanted = {
@@ -82,10 +86,18 @@ async def queue(  # noqa: PLR0913, PLR0917 - what a run knows
         for route in routes
         if one.id not in suppressed and route.takes(one.rule, one.severity)
     }
-    known = {(alert.route, alert.finding_id) async for alert in _of(database, {one for _, one in wanted}, TRIGGER)}
-    new = [key for key in wanted if key not in known]
-    await _write(database, run_id, [_pending(route, one, TRIGGER, now) for route, one in new])
-    return Queued(dict(Counter(route for route, _ in new)), len(suppressed))
+    ids = {one for _, one in wanted}
+    known = await _of(database, ids)
+    anew = await _reopened(database, ids, grown)
+    new = []
+    for route, one in wanted:
+        rows = known.get((route, one), [])
+        action = trigger(anew.get(one, 0))
+        told = {row.action for row in rows if not ends(row.action)}
+        if not told or (one in anew and action not in told):
+            new.append(_pending(route, one, action, _after(rows, now)))
+    await _write(database, run_id, new)
+    return Queued(dict(Counter(route for route, *_ in new)), len(suppressed))
 
 
 async def queue_resolve(
@@ -96,15 +108,14 @@ async def queue_resolve(
     Returns how many were queued. Harmless when it is repeated.
     """
     resolving = {route.name for route in routes if DESTINATIONS[route.type].resolves}
-    ids = set(finding_ids)
-    told = {
-        (alert.route, alert.finding_id)
-        async for alert in _of(database, ids, TRIGGER)
-        if alert.route in resolving and alert.state is not State.REFUSED
-    }
-    known = {(alert.route, alert.finding_id) async for alert in _of(database, ids, RESOLVE)}
-    new = sorted(told - known)
-    await _write(database, RunID(f"{now}"), [_pending(route, one, RESOLVE, now) for route, one in new])
+    new = []
+    for (route, one), rows in sorted((await _of(database, set(finding_ids))).items()):
+        known = {row.action for row in rows}
+        told = [row.action for row in rows if not ends(row.action) and row.state is not State.REFUSED]
+        if route in resolving:
+            missing = [end_of(action) for action in told if end_of(action) not in known]
+            new += [_pending(route, one, action, _after(rows, now)) for action in missing]
+    await _write(database, RunID(f"{now}"), new)
     return len(new)
 
 
@@ -116,12 +127,43 @@ ORDER BY queuedAt, findingID, route, action DESC
 """
 
 
-async def _of(database: Database, finding_ids: set[str], action: str) -> AsyncIterator[Alert]:
-    """The rows of these findings."""
-    sql = _READ.format(condition="action = {action:String} AND findingID IN {ids:Array(String)}")
+_REOPENED = """
+SELECT a.findingID, toUnixTimestamp64Milli(a.acknowledgedAt), a.acknowledgedAt < f.lastDetectedAt
+FROM openai_audit_findings_acknowledged AS a
+LEFT JOIN
+(
+    SELECT findingID, lastDetectedAt FROM openai_audit_findings WHERE findingID IN {ids:Array(String)}
+) AS f ON f.findingID = a.findingID
+WHERE a.findingID IN {ids:Array(String)}
+"""
+
+
+async def _of(database: Database, finding_ids: set[str]) -> dict[tuple[str, str], list[Alert]]:
+    """The rows of these findings, by route and finding, the oldest first."""
+    found = defaultdict(list)
+    sql = _READ.format(condition="findingID IN {ids:Array(String)}")
     for ids in chunks(sorted(finding_ids), _IDS):
-        for row in await database.query(sql, {"action": action, "ids": list(ids)}):
-            yield _alert(row)
+        for row in await database.query(sql, {"ids": list(ids)}):
+            alert = _alert(row)
+            found[alert.route, alert.finding_id].append(alert)
+    return dict(found)
+
+
+async def _reopened(database: Database, finding_ids: set[str], grown: Collection[str]) -> dict[str, int]:
+    """Those of the findings that have grown since they were acknowledged, with the time of that in milliseconds.
+
+    A run that ended between adding to a finding and queueing finds nothing new the next time: the table says it then.
+    """
+    found: dict[str, int] = {}
+    for ids in chunks(sorted(finding_ids), _IDS):
+        rows = await database.query(_REOPENED, {"ids": list(ids)})
+        found |= {one: acknowledged_at for one, acknowledged_at, since in rows if since or one in grown}
+    return found
+
+
+def _after(alerts: Sequence[Alert], now: float) -> float:
+    """Now, or the next millisecond after all of these: the clock of the host that queued them may be ahead."""
+    return max(now, *(alert.queued_at + 0.001 for alert in alerts)) if alerts else now
 
 
 async def unfinished(database: Database, *, refused: bool = False) -> list[Alert]:

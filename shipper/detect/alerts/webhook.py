@@ -2,7 +2,8 @@
 
 Headers of each request:
 
-    Idempotency-Key      the id of the finding and the action; the same when a request is sent again
+    Idempotency-Key      the id of the finding and the action; the same when a request is sent again, another one
+                         when the finding is told anew because it grew after an acknowledgement
     X-Shipper-Timestamp  Unix seconds at which this request was signed, in decimal digits
     X-Shipper-Signature  v1= and the HMAC-SHA256 of timestamp, a full stop and the body, in hexadecimal
 
@@ -26,6 +27,7 @@ import hashlib
 import hmac
 from typing import Any
 
+from shipper.detect.alerts.actions import TRIGGER
 from shipper.detect.alerts.text import described_within
 from shipper.detect.findings import Finding
 
@@ -47,11 +49,11 @@ def payload(finding: Finding) -> dict[str, Any]:
     }
 
 
-def headers(finding: Finding, body: bytes, key: str, now: float) -> dict[str, str]:
+def headers(finding: Finding, body: bytes, key: str, now: float, *, action: str = TRIGGER) -> dict[str, str]:
     """The headers with which exactly these bytes are sent at `now`."""
     timestamp = f"{int(now)}"
     return {
-        IDEMPOTENCY: f"{finding.id}-trigger",
+        IDEMPOTENCY: f"{finding.id}-{action}",
         TIMESTAMP: timestamp,
         SIGNATURE: f"v1={signature(key, timestamp, body)}",
     }

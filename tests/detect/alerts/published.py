@@ -128,7 +128,7 @@ def webhook(headers: Mapping[str, str], body: bytes, key: str, now: float) -> It
         yield "signature"
     if abs(int(timestamp) - now) > 300:
         yield "timestamp"
-    if not re.fullmatch(r"[0-9a-f]{32}-trigger", headers["Idempotency-Key"]):
+    if not re.fullmatch(r"[0-9a-f]{32}-trigger(/\d+)?", headers["Idempotency-Key"]):
         yield "idempotency key"
     if len(body) > 1_000_000:
         yield f"{len(body)} bytes"

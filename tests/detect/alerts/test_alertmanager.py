@@ -11,9 +11,10 @@ from shipper.detect import findings
 from shipper.detect.alerts import outbox
 from shipper.detect.alerts.deliver import Report, RouteReport, deliver
 from shipper.load.retry import RetryingDatabase
+from shipper.model import iso
 from tests.alertmanager_server import alertmanager_url
 from tests.detect.alerts.routes import RUN, route, settings
-from tests.detect.alerts.samples import HOSTILE
+from tests.detect.alerts.samples import HOSTILE, finding
 
 __all__ = ["alertmanager_url"]
 
@@ -65,6 +66,23 @@ async def test_alertmanager_holds_each_finding_once_until_it_ends(
     assert await outbox.queue_resolve(database, ended, loaded.alert_routes, now + 2) == len(ended)
     assert (await deliver(database, loaded)).errors == []
     assert alerts(alertmanager_url).keys() == {HOSTILE["ordinary"].id}
+
+
+async def test_an_attack_that_goes_on_fires_again(alertmanager_url: str, database: RetryingDatabase) -> None:
+    """Beside the alert that was acknowledged, which has ended: one of its own, that Alertmanager notifies of."""
+    loaded = settings(route("alertmanager", alertmanager_url))
+    one, now = finding(entity="goes on"), time.time()
+    await findings.add(database, RUN, [one], window=(0, 1))
+    await outbox.queue(database, RUN, [one], loaded.alert_routes, (), now)
+    assert (await deliver(database, loaded)).delivered == 1
+    first = alerts(alertmanager_url)[one.id]
+    await findings.acknowledge(database, [one.id], now=now + 1, by="eve", note="")
+    await outbox.queue_resolve(database, [one.id], loaded.alert_routes, now + 1)
+    await outbox.queue(database, RUN, [one], loaded.alert_routes, (), now + 2, grown={one.id})
+    assert (await deliver(database, loaded)).delivered == 2
+    again = alerts(alertmanager_url)[one.id]
+    assert again["labels"] == {**first["labels"], "reopened": iso(int(now + 1))}
+    assert again["fingerprint"] != first["fingerprint"]
 
 
 async def test_a_wrong_address_costs_no_alert(alertmanager_url: str, database: RetryingDatabase) -> None:

@@ -13,9 +13,11 @@ from shipper.detect import findings
 from shipper.detect.alerts import outbox
 from shipper.detect.alerts.deliver import Report, RouteReport, deliver
 from shipper.detect.alerts.outbox import State
+from shipper.detect.findings import Proof
 from shipper.errors import AlertError, DatabaseUnavailable
 from shipper.load.clickhouse import Database
 from shipper.load.retry import RetryingDatabase
+from shipper.model import RunID
 from shipper.telemetry import configure_logging
 from tests.detect.alerts.receivers import Got, Says, receiving
 from tests.detect.alerts.routes import FIVE, FOUR, ONE, RUN, THREE, TWO, Delivery, queued, route, settings, states
@@ -225,13 +227,178 @@ async def test_a_route_that_cannot_be_used_keeps_its_alerts(database: RetryingDa
         assert len(receiver.got) == 1
 
 
-async def test_an_alert_without_its_finding_is_refused(database: RetryingDatabase) -> None:
+async def test_alerts_that_can_never_arrive_do_not_block_their_route(database: RetryingDatabase) -> None:
+    """What failed before goes after what did not: three that always fail end no run before the fresh ones are sent."""
+    async with receiving(Says(500)) as receiver:
+        loaded = settings(route("slack", receiver.url), retries=0)
+        await queued(database, list(loaded.alert_routes), ONE, TWO, THREE)
+        assert (await Delivery()(database, loaded)).pending == 3
+        await outbox.queue(database, RUN, [FOUR, FIVE], loaded.alert_routes, (), NOW + 50)
+        await findings.add(database, RUN, [FOUR, FIVE], window=(0, 1))
+        receiver.answers[:] = [*[Says(500)] * 3, Says(), Says(), Says(500)]
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending) == (2, 3)
+        assert sorted(entities(receiver.got)[3:5]) == ["five", "four"]
+        assert entities(receiver.got)[5:] == ["one", "two", "three"]
+
+
+async def test_an_end_does_not_overtake_a_beginning_that_failed(database: RetryingDatabase) -> None:
+    """It was tried less often, but it waits; also when the clock that queued it was behind."""
+    async with receiving(Says(500)) as receiver:
+        loaded = settings(route("pagerduty", receiver.url), retries=0)
+        await queued(database, list(loaded.alert_routes), ONE, TWO)
+        assert (await Delivery()(database, loaded)).pending == 2
+        ends = [outbox._pending("pagerduty", one.id, "resolve", NOW - 9) for one in (ONE, TWO)]
+        await outbox._write(database, RUN, ends)
+        receiver.answers[:] = [Says(500), Says(500), Says(500), Says(202)]
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending) == (2, 2)
+        sent = [
+            (entity, json.loads(got.body)["event_action"]) for entity, got in zip(*named(receiver.got), strict=True)
+        ]
+        assert sent[2:] == [("one", "trigger"), ("two", "trigger"), ("two", "resolve")]
+        assert (await states(database))["pagerduty", "one", "resolve"] == (State.PENDING, 0, "")
+
+
+def named(got: Sequence[Got]) -> tuple[list[str], Sequence[Got]]:
+    known = {one.id: one.entity for one in (ONE, TWO)}
+    return [known[json.loads(one.body)["dedup_key"]] for one in got], got
+
+
+@pytest.mark.parametrize("kind", ["pagerduty", "alertmanager"])
+async def test_an_attack_that_goes_on_is_opened_anew(database: RetryingDatabase, kind: str) -> None:
+    """Opened, ended, opened and ended again in one delivery, never two of them in one request."""
+    async with receiving(Says(202) if kind == "pagerduty" else Says()) as receiver:
+        loaded = settings(route(kind, receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE)
+        for later in (10, 20):
+            await findings.acknowledge(database, [ONE.id], now=NOW + later, by="eve", note="")
+            await outbox.queue_resolve(database, [ONE.id], loaded.alert_routes, NOW + later)
+            if later == 10:
+                await outbox.queue(database, RUN, [ONE], loaded.alert_routes, (), NOW + 15, grown={ONE.id})
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.pending, len(receiver.got)) == (4, 0, 4)
+        bodies = [json.loads(got.body) for got in receiver.got]
+        if kind == "pagerduty":
+            assert [one["event_action"] for one in bodies] == ["trigger", "resolve"] * 2
+            assert {one["dedup_key"] for one in bodies} == {ONE.id}
+        else:
+            assert [one["labels"].get("reopened") for [one] in bodies] == [None, None, *["2026-11-18T11:06:50Z"] * 2]
+            assert [one["endsAt"] > "2026-11-18T11:08:20Z" for [one] in bodies] == [True, False, True, False]
+
+
+async def test_an_attack_that_goes_on_is_not_opened_before_it_was_ended(database: RetryingDatabase) -> None:
+    """The end would end the new one otherwise."""
+    async with receiving(Says(202), Says(500), Says(202)) as receiver:
+        loaded = settings(route("pagerduty", receiver.url), retries=0)
+        await queued(database, list(loaded.alert_routes), ONE)
+        await findings.acknowledge(database, [ONE.id], now=NOW + 10, by="eve", note="")
+        await outbox.queue_resolve(database, [ONE.id], loaded.alert_routes, NOW + 10)
+        await outbox.queue(database, RUN, [ONE], loaded.alert_routes, (), NOW + 15, grown={ONE.id})
+        assert (await Delivery()(database, loaded)).pending == 2
+        assert (await Delivery()(database, loaded)).delivered == 2
+        sent = [json.loads(got.body)["event_action"] for got in receiver.got]
+        assert sent == ["trigger", "resolve", "resolve", "trigger"]
+
+
+async def test_a_webhook_is_told_anew_under_another_key(database: RetryingDatabase) -> None:
+    """A receiver takes a key that it has seen as done."""
     async with receiving() as receiver:
-        loaded = settings(route("slack", receiver.url))
-        await outbox.queue(database, RUN, [TWO], loaded.alert_routes, (), NOW)
+        loaded = settings(route("webhook", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE)
+        await findings.acknowledge(database, [ONE.id], now=NOW + 10, by="eve", note="")
+        await outbox.queue(database, RUN, [ONE], loaded.alert_routes, (), NOW + 15, grown={ONE.id})
+        assert (await Delivery()(database, loaded)).delivered == 2
+        assert [got.headers["Idempotency-Key"] for got in receiver.got] == [
+            f"{ONE.id}-trigger",
+            f"{ONE.id}-trigger/{NOW * 1000 + 10_000}",
+        ]
+
+
+async def test_what_failed_together_is_sent_in_smaller_and_smaller_requests(database: RetryingDatabase) -> None:
+    """So that one alert that Alertmanager fails on does not keep the other 49 for ever, nor a fresh one at once."""
+    async with receiving(Says(500)) as receiver:
+        loaded = settings(route("alertmanager", receiver.url), retries=0)
+        many = [finding(entity=f"number {number}") for number in range(51)]
+        await findings.add(database, RUN, many, window=(NOW - 300, NOW))
+        await outbox.queue(database, RUN, many[:50], loaded.alert_routes, (), NOW)
+        await Delivery()(database, loaded)
+        await outbox.queue(database, RUN, many[50:], loaded.alert_routes, (), NOW + 1)
+        for _ in range(2):
+            await Delivery()(database, loaded)
+        sent = [len(json.loads(got.body)) for got in receiver.got]
+        assert sent == [50, 1, 25, 25, 1, 12, 12]
+
+
+async def test_a_finding_that_a_lagging_replica_does_not_have_yet_is_waited_for(database: RetryingDatabase) -> None:
+    """That is no failure of the route: the others are sent. Its end waits with it."""
+    async with receiving(Says(202)) as receiver:
+        loaded = settings(route("pagerduty", receiver.url))
+        await outbox.queue(database, RUN, [TWO, THREE, FOUR, FIVE], loaded.alert_routes, (), NOW)
+        await outbox.queue_resolve(database, [TWO.id], loaded.alert_routes, NOW + 1)
         await queued(database, list(loaded.alert_routes), ONE)
         report = await Delivery()(database, loaded)
-        assert (report.delivered, report.refused, entities(receiver.got)) == (1, 1, ["one"])
+        assert report == Report(
+            [
+                RouteReport(
+                    "pagerduty",
+                    delivered=1,
+                    pending=5,
+                    error="the finding is not in the table",
+                    hint="The alert stays pending for a day: a replica may not have the finding yet.",
+                )
+            ]
+        )
+        assert (await states(database))["pagerduty", "two", "trigger"] == (
+            State.PENDING,
+            1,
+            "the finding is not in the table",
+        )
+        await findings.add(database, RunID("late"), [TWO, THREE, FOUR, FIVE], window=(0, 1))
+        assert (await Delivery()(database, loaded)) == Report([RouteReport("pagerduty", delivered=5)])
+
+
+class Huge:
+    """A database that says how many events were read at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.events: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        rows = await self._database.query(sql, parameters)
+        if "f.title" in sql:
+            self.events.append(sum(len(row[12]) for row in rows))
+        return rows
+
+
+async def test_large_findings_are_read_a_few_at_a_time(database: RetryingDatabase) -> None:
+    """One that is larger than the rest may be is read alone."""
+    async with receiving() as receiver:
+        loaded = settings(route("slack", receiver.url))
+        sizes = [9_000, 9_000, 9_000, 25_000, 1, 1]
+        large = [
+            finding(entity=f"number {number}", events=tuple(Proof("openai", NOW, f"e{row:07}") for row in range(size)))
+            for number, size in enumerate(sizes)
+        ]
+        await queued(database, list(loaded.alert_routes), *large)
+        counting = Huge(database)
+        report = await Delivery()(counting, loaded)
+        assert (report.delivered, counting.events) == (6, [18_000, 9_000, 25_000, 2])
+        assert [f"`{size:,}`" in got.body.decode() for size, got in zip(sizes, receiver.got, strict=True)] == [True] * 6
+
+
+async def test_an_alert_without_its_finding_is_refused_after_a_day(database: RetryingDatabase) -> None:
+    async with receiving() as receiver:
+        loaded = settings(route("slack", receiver.url))
+        await outbox.queue(database, RUN, [TWO], loaded.alert_routes, (), NOW - 24 * 3600 + 99)
+        await outbox.queue(database, RUN, [THREE], loaded.alert_routes, (), NOW - 24 * 3600 + 100)
+        await queued(database, list(loaded.alert_routes), ONE)
+        report = await Delivery()(database, loaded)
+        assert (report.delivered, report.refused, report.pending, entities(receiver.got)) == (1, 1, 1, ["one"])
         assert (await states(database))["slack", "two", "trigger"] == (
             State.REFUSED,
             1,

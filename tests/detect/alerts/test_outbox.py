@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import date
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from shipper.detect import findings
 from shipper.detect.alerts import outbox
 from shipper.detect.alerts.outbox import Alert, Queued, State
-from shipper.detection_settings import Severity, SuppressionSettings
+from shipper.detection_settings import RouteSettings, Severity, SuppressionSettings
 from shipper.load.retry import RetryingDatabase
 from shipper.model import RunID
 from tests.detect.alerts.routes import FIVE, FOUR, ONE, RUN, THREE, TWO, route, states
@@ -114,6 +116,81 @@ async def test_an_end_is_queued_where_the_beginning_was_told(database: RetryingD
         ("pagerduty", "three", "resolve"): _PENDING,
     }
     assert await outbox.queue_resolve(database, [FIVE.id], routes, NOW) == 0
+
+
+async def actions(database: RetryingDatabase) -> list[str]:
+    """What the outbox has, in the order of its times."""
+    rows = await database.query("SELECT action FROM openai_audit_alerts ORDER BY queuedAt, route, action DESC")
+    return [action for (action,) in rows]
+
+
+async def acknowledged(database: RetryingDatabase, now: float, *routes: RouteSettings) -> int:
+    """As `shipper findings ack` does it."""
+    await findings.acknowledge(database, [ONE.id], now=now, by="eve", note="")
+    return await outbox.queue_resolve(database, [ONE.id], routes, now)
+
+
+async def test_what_grows_after_an_acknowledgement_is_told_again_and_ended_again(database: RetryingDatabase) -> None:
+    """Once for each acknowledgement, however often it grows; what has not grown is not."""
+    first, second = int(NOW * 1000 + 10_123), int(NOW * 1000 + 30_000)
+    assert (await outbox.queue(database, RUN, [ONE], [PAGER], (), NOW, grown={ONE.id})).total == 1
+    assert (await outbox.queue(database, RUN, [ONE], [PAGER], (), NOW + 5, grown={ONE.id})).total == 0
+    assert await acknowledged(database, NOW + 10.123, PAGER) == 1
+    assert (await outbox.queue(database, RUN, [ONE, TWO], [PAGER], (), NOW + 15)) == Queued({"pagerduty": 1})
+    assert (await outbox.queue(database, RUN, [ONE, TWO], [PAGER], (), NOW + 16, grown={TWO.id})).total == 0
+    for later, count in ((20, 1), (21, 0)):
+        told = await outbox.queue(database, RUN, [ONE], [PAGER], (), NOW + later, grown={ONE.id})
+        assert told.total == count
+    assert await acknowledged(database, NOW + 30, PAGER) == 1
+    assert await acknowledged(database, NOW + 30, PAGER) == 0
+    told = await outbox.queue(database, RUN, [ONE], [PAGER], (), NOW + 40, grown=[ONE.id])
+    assert told == Queued({"pagerduty": 1})
+    rows = await outbox.unfinished(database)
+    assert [(one.action, one.queued_at) for one in rows if one.finding_id == ONE.id] == [
+        ("trigger", NOW),
+        ("resolve", NOW + 10.123),
+        (f"trigger/{first}", NOW + 20),
+        (f"resolve/{first}", NOW + 30),
+        (f"trigger/{second}", NOW + 40),
+    ]
+
+
+async def test_every_route_that_takes_a_finding_is_told_again(database: RetryingDatabase) -> None:
+    """Also those that know no end. One that is new is told once, and a suppressed finding is not told."""
+    await outbox.queue(database, RUN, [ONE], [SLACK, PAGER], (), NOW)
+    await acknowledged(database, NOW + 10, SLACK, PAGER)
+    routes = [SLACK, PAGER, STDOUT, route("slack", "https://x", name="grave", min_severity="critical")]
+    rules = [suppression("one")]
+    assert await outbox.queue(database, RUN, [ONE], routes, rules, NOW + 20, grown={ONE.id}) == Queued({}, 1)
+    told = await outbox.queue(database, RUN, [ONE], routes, (), NOW + 30, grown={ONE.id})
+    assert told == Queued({"slack": 1, "pagerduty": 1, "stdout": 1})
+    assert (await outbox.queue(database, RUN, [ONE], routes, (), NOW + 40)).total == 0
+    assert sorted(one for one in await actions(database) if "/" in one) == [f"trigger/{NOW * 1000 + 10_000}"] * 3
+
+
+async def test_a_run_that_died_before_it_queued_does_not_cost_the_second_alert(database: RetryingDatabase) -> None:
+    """It added the events; the next one finds nothing new, but the table says that it has grown since."""
+    await outbox.queue(database, RUN, [ONE], [SLACK], (), NOW)
+    await acknowledged(database, NOW + 10)
+    for seconds, count in ((5, 0), (15, 1)):
+        grown = finding(entity="one", last_detected_at=NOW * 1000 + seconds * 1000)
+        await findings.add(database, RunID(uuid4().hex), [grown], window=(0, 1))
+        assert (await outbox.queue(database, RUN, [grown], [SLACK], (), NOW + 20)).total == count
+
+
+async def test_a_clock_that_is_behind_puts_no_end_before_its_beginning(database: RetryingDatabase) -> None:
+    """Neither that of the host that acknowledges, nor that of the one that detects."""
+    await outbox.queue(database, RUN, [ONE], [PAGER], (), NOW + 0.5)
+    assert await acknowledged(database, NOW - 300, PAGER) == 1
+    await outbox.queue(database, RUN, [ONE], [PAGER], (), NOW - 100, grown={ONE.id})
+    assert await acknowledged(database, NOW - 200, PAGER) == 1
+    opening = (NOW - 300) * 1000
+    assert [(one.action, round((one.queued_at - NOW) * 1000)) for one in await outbox.unfinished(database)] == [
+        ("trigger", 500),
+        ("resolve", 501),
+        (f"trigger/{opening}", 502),
+        (f"resolve/{opening}", 503),
+    ]
 
 
 async def test_a_route_that_is_gone_is_told_no_end(database: RetryingDatabase) -> None:
