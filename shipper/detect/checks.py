@@ -17,11 +17,14 @@ from shipper.detect.rule import READABLE, REQUIRED, WINDOW, Case, Event, Rule, w
 from shipper.errors import ShipperError
 from shipper.load.clickhouse import Database
 from shipper.load.tables import LOGS
+from shipper.model import WorkspaceID
 from shipper.normalize.catalog import known_types
 
 _DAY = 86_400
 # When bystanders are received: after all cases.
 _LATER = NOON + 400 * _DAY
+# Nearly the first and the last second there is, as a client may send them, in minutes from the cases.
+_EDGES = (f"-{(NOON - 1200) // 60}m", f"{(4_294_966_800 - NOON) // 60}m")
 _LIMITS: Mapping[str, Any] = {"seconds": 60.0, "memory": 4 << 30}
 
 # The only ways to say `received`.
@@ -124,9 +127,47 @@ def _bystander(rule: Rule, placed: Sequence[Placed]) -> list[Placed]:
     if not rule.types or not rows:
         return []
     last = max(rows, key=lambda row: row.event_time)
-    kind = next(name for name in ("group.updated", "logout.failed", "certificate.updated") if name not in rule.types)
-    event = Event(type=kind, at=f"{last.event_time - NOON}s", late=f"{_LATER - last.event_time}s", user="bystander")
+    at, late = f"{last.event_time - NOON}s", f"{_LATER - last.event_time}s"
+    event = Event(type=_no_part_in(rule), at=at, late=late, user="bystander")
     return place(Case(why="", events=[event]), last.source.workspace_id)
+
+
+def _no_part_in(rule: Rule) -> str:
+    return next(name for name in ("group.updated", "logout.failed", "certificate.updated") if name not in rule.types)
+
+
+def _at_the_edges(rule: Rule, placed: Sequence[Placed]) -> list[Placed]:
+    """Events of 1970 and of 2106, received with the last of the case: the rule must find what it finds without them.
+
+    In the case's workspace of a type that has no part in it, in another one of each of the rule's types.
+    """
+    rows = [one.row for one in placed if one.row is not None]
+    if not rows:
+        return []
+    workspace = rows[0].source.workspace_id
+    plain = [Event(type=_no_part_in(rule), at=at, user="bystander") for at in _EDGES]
+    asked = {"scopes": ["all"], "role": "owner", "max_requests_per_1_minute": 1}
+    full = [
+        Event(
+            type=kind,
+            at=at,
+            user="bystander",
+            ip="192.0.2.250",
+            country="AQ",
+            latitude=-90.0,
+            longitude=10.0,
+            ja4="t13d_bystander_0",
+            payload={"id": "user-bystander", "data": asked, "changes_requested": asked},
+        )
+        for at in _EDGES
+        for kind in sorted(rule.types) or ["bystander.seen", "user.deleted", "user.updated"]
+    ]
+    edges = place(Case(why="", events=plain), workspace)
+    edges += place(Case(why="", events=full), WorkspaceID(f"{workspace}/edges"))
+    last = max(row.received_at for row in rows)
+    for row in (one.row for one in edges if one.row is not None):
+        row.received_at = last
+    return edges
 
 
 Emitted = dict[str, dict[tuple[str, int], frozenset[tuple[str, str]]]]
@@ -144,10 +185,12 @@ class Checker:
         for rule in rules:
             for number, case in enumerate(rule.firing):
                 fires = place(case, workspace_of(rule, "firing", number))
-                placed += [*fires, *_bystander(rule, fires)]
-                placed += place(case, workspace_of(rule, "reversed", number), backwards=True)
+                turned = place(case, workspace_of(rule, "reversed", number), backwards=True)
+                placed += [*fires, *_bystander(rule, fires), *_at_the_edges(rule, fires)]
+                placed += [*turned, *_at_the_edges(rule, turned)]
             for number, case in enumerate(rule.silent):
-                placed += place(case, workspace_of(rule, "silent", number))
+                stays = place(case, workspace_of(rule, "silent", number))
+                placed += [*stays, *_at_the_edges(rule, stays)]
         await insert(self._database, placed)
 
     async def run(self, rule: Rule) -> list[str]:

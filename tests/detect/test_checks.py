@@ -178,6 +178,26 @@ async def test_a_mistake_that_shows_when_it_runs_is_refused(
 
 
 @pytest.mark.parametrize(
+    "sql",
+    [
+        (
+            "toDateTime(greatest(0, span.1 - {history:UInt32}), 'UTC')",
+            "toDateTime(span.1, 'UTC') - toIntervalSecond({history:UInt32})",
+        ),
+        (
+            "toDateTime(least(4294967295, span.2 + {history:UInt32}), 'UTC')",
+            "toDateTime(span.2, 'UTC') + toIntervalSecond({history:UInt32})",
+        ),
+    ],
+    ids=["before 1970", "after 2106"],
+)
+async def test_times_that_wrap_are_refused(database: Database, tmp_path: Path, sql: tuple[str, str]) -> None:
+    """One event of 1970 or 2106 in the window would empty the stretch of time that is read for all others."""
+    found = await complaints(database, changed(tmp_path, "impact_rate_limit_raised", sql=sql))
+    assert any("expected the entities eve@corp.example, got none" in one for one in found), found
+
+
+@pytest.mark.parametrize(
     ("sql", "complaint"),
     [
         (f"SELECT *, sourceID AS entity FROM {VIEW}", "expected the column detail String, got none"),

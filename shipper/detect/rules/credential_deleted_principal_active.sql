@@ -13,26 +13,26 @@ WITH
         SETTINGS final = 0
     ),
     (
-        SELECT (minOrNull(eventTime), maxOrNull(eventTime))
+        SELECT (toInt64(toUnixTimestamp(min(eventTime))), toInt64(toUnixTimestamp(max(eventTime))))
         FROM openai_audit_logs
         WHERE receivedAt >= {from:DateTime} AND receivedAt < {to:DateTime}
         SETTINGS final = 0
     ) AS span,
     deletions AS
     (
-        SELECT workspaceID, sourceID, simpleJSONExtractString(resources[1], 'id') AS principal, eventTime AS deletedAt,
-            receivedAt >= {from:DateTime} AS deletedNew
+        SELECT workspaceID, sourceID, simpleJSONExtractString(resources[1], 'id') AS principal,
+            toInt64(toUnixTimestamp(eventTime)) AS deletedAt, receivedAt >= {from:DateTime} AS deletedNew
         FROM openai_audit_logs
         WHERE eventType IN ('user.deleted', 'service_account.deleted', 'api_key.deleted', 'tenant.user.removed',
                 'tenant.service_account.deleted', 'tenant.admin_api_key.deleted')
-            AND eventTime >= span.1 - toIntervalSecond({deleted_seconds:UInt32})
-            AND eventTime <= span.2
+            AND eventTime >= toDateTime(greatest(0, span.1 - {deleted_seconds:UInt32}), 'UTC')
+            AND eventTime <= toDateTime(span.2, 'UTC')
             AND simpleJSONExtractString(resources[1], 'type') IN ('user', 'service_account', 'api_key', 'admin_api_key')
             AND principal != '' AND principal IN (SELECT principal FROM recent)
             AND receivedAt < {to:DateTime}
         SETTINGS final = 0
     ),
-    (SELECT (minOrNull(deletedAt), maxOrNull(deletedAt), minOrNullIf(deletedAt, deletedNew)) FROM deletions) AS reach,
+    (SELECT (min(deletedAt), max(deletedAt), minOrNullIf(deletedAt, deletedNew)) FROM deletions) AS reach,
     deleted AS
     (
         SELECT workspaceID, sourceID, principal, deletedAt, max(deletedNew) AS deletedNew
@@ -45,20 +45,20 @@ WITH
     (
         SELECT *, receivedAt >= {from:DateTime} AS new
         FROM openai_audit_logs
-        WHERE eventTime > reach.1
-            AND eventTime <= reach.2 + toIntervalSecond({deleted_seconds:UInt32})
-            AND (receivedAt >= {from:DateTime} OR eventTime > reach.3)
+        WHERE eventTime > toDateTime(reach.1, 'UTC')
+            AND eventTime <= toDateTime(least(4294967295, reach.2 + {deleted_seconds:UInt32}), 'UTC')
+            AND (receivedAt >= {from:DateTime} OR eventTime > toDateTime(reach.3, 'UTC'))
             AND eventType NOT IN ('login.failed', 'logout.succeeded', 'logout.failed')
             AND (actorUserID IN (SELECT principal FROM deleted) OR serviceAccountID IN (SELECT principal FROM deleted)
                 OR apiKeyID IN (SELECT principal FROM deleted))
             AND receivedAt < {to:DateTime}
         SETTINGS final = 0
     )
-SELECT deeds.* EXCEPT (new, principal),
+SELECT deeds.* EXCEPT (new, second, principal),
     if(principal = actorUserID AND actorUserEmail != '', actorUserEmail, principal) AS entity,
     concat(multiIf(principal = actorUserID, 'user ', principal = serviceAccountID, 'service account ', 'API key '),
         principal, ' had been deleted') AS detail
-FROM (SELECT *, arrayJoin([actorUserID, serviceAccountID, apiKeyID]) AS principal FROM deeds) AS deeds
+FROM (SELECT *, toInt64(toUnixTimestamp(eventTime)) AS second, arrayJoin([actorUserID, serviceAccountID, apiKeyID]) AS principal FROM deeds) AS deeds
 ASOF INNER JOIN deleted ON deeds.workspaceID = deleted.workspaceID AND deeds.sourceID = deleted.sourceID
-    AND deeds.principal = deleted.principal AND deeds.eventTime > deleted.deletedAt + toIntervalSecond({grace:UInt32})
-WHERE (new OR deletedNew) AND eventTime <= deletedAt + toIntervalSecond({deleted_seconds:UInt32})
+    AND deeds.principal = deleted.principal AND deeds.second > deleted.deletedAt + {grace:UInt32}
+WHERE (new OR deletedNew) AND second <= deletedAt + {deleted_seconds:UInt32}

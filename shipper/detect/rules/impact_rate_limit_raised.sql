@@ -5,12 +5,13 @@
 WITH
     recent AS
     (
-        SELECT workspaceID, sourceID, eventTime, projectID, resources[1] AS resource
+        SELECT workspaceID, sourceID, projectID, resources[1] AS resource,
+            toInt64(toUnixTimestamp(eventTime)) AS second
         FROM openai_audit_logs
         WHERE receivedAt >= {from:DateTime} AND receivedAt < {to:DateTime} AND eventType = 'rate_limit.updated'
         SETTINGS final = 0
     ),
-    (SELECT (minOrNull(eventTime), maxOrNull(eventTime)) FROM recent) AS span
+    (SELECT (min(second), max(second)) FROM recent) AS span
 SELECT
     * EXCEPT (limit, change, lowest),
     coalesce(nullIf(actorUserEmail, ''), nullIf(serviceAccountID, ''), nullIf(actorUserID, ''), nullIf(apiKeyID, ''), '(nobody)') AS entity,
@@ -36,8 +37,8 @@ FROM
                 AS change
         FROM openai_audit_logs
         PREWHERE eventType = 'rate_limit.updated'
-            AND eventTime >= span.1 - toIntervalSecond({history:UInt32})
-            AND eventTime <= span.2 + toIntervalSecond({history:UInt32})
+            AND eventTime >= toDateTime(greatest(0, span.1 - {history:UInt32}), 'UTC')
+            AND eventTime <= toDateTime(least(4294967295, span.2 + {history:UInt32}), 'UTC')
             AND resources[1] IN (SELECT resource FROM recent)
             AND (workspaceID, sourceID, projectID, resources[1])
                 IN (SELECT workspaceID, sourceID, projectID, resource FROM recent)
