@@ -9,7 +9,7 @@ WITH
     (
         SELECT
             *,
-            coalesce(nullIf(actorUserEmail, ''), actorUserID) AS account,
+            coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS account,
             toInt64(toUnixTimestamp(eventTime)) AS second,
             cutIPv6(toIPv6OrDefault(srcIP), 10, 1) AS prefix,
             if(srcASNumber != 0, toString(srcASNumber), prefix) AS network

@@ -1,5 +1,5 @@
 -- Every sign-in, failed or not, of an address among those within {seconds} that went to at least {accounts} accounts and
--- failed for {failed_accounts} of them.
+-- failed for {failed_accounts} of them. A /64 of IPv6 is one address.
 --
 -- Each sign-in is two changes of the counts: it comes, and it leaves {seconds} later. An account counts once, so its next
 -- sign-in within that time takes over from the last one. All windows only grow: frames that move are read anew per row.
@@ -8,8 +8,9 @@ WITH
     (
         SELECT
             *,
-            coalesce(nullIf(actorUserEmail, ''), actorUserID) AS account,
-            toInt64(toUnixTimestamp(eventTime)) AS second
+            coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS account,
+            toInt64(toUnixTimestamp(eventTime)) AS second,
+            cutIPv6(toIPv6OrDefault(srcIP), 8, 0) AS address
         FROM openai_audit_around(from = {from:DateTime}, to = {to:DateTime}, seconds = {seconds:UInt32})
         WHERE eventType IN ('login.failed', 'login.succeeded') AND srcIP != '' AND account != ''
             AND NOT arrayExists(network -> isIPAddressInRange(if(srcIP = '', '::', srcIP), network),
@@ -25,9 +26,9 @@ WITH
             leadInFrame(second, 1, 8589934592) OVER same_result AS after_of_result
         FROM signins
         WINDOW
-            same AS (PARTITION BY workspaceID, sourceID, srcIP, account ORDER BY second
+            same AS (PARTITION BY workspaceID, sourceID, address, account ORDER BY second
                 ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING),
-            same_result AS (PARTITION BY workspaceID, sourceID, srcIP, account, eventType ORDER BY second
+            same_result AS (PARTITION BY workspaceID, sourceID, address, account, eventType ORDER BY second
                 ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
     ),
     changes AS
@@ -50,7 +51,7 @@ WITH
             sum(failed_change) OVER passing AS failed,
             max(if(comes AND receivedAt >= {from:DateTime}, second, 0)) OVER passing AS newest
         FROM changes
-        WINDOW passing AS (PARTITION BY workspaceID, sourceID, srcIP ORDER BY moment)
+        WINDOW passing AS (PARTITION BY workspaceID, sourceID, address ORDER BY moment)
     ),
     marked AS
     (
@@ -58,14 +59,14 @@ WITH
             *,
             comes AND tried >= {accounts:UInt32} AND failed >= {failed_accounts:UInt32}
                 AND newest + {seconds:UInt32} >= moment AS enough,
-            min(if(enough, moment, 8589934592)) OVER (PARTITION BY workspaceID, sourceID, srcIP ORDER BY moment DESC)
+            min(if(enough, moment, 8589934592)) OVER (PARTITION BY workspaceID, sourceID, address ORDER BY moment DESC)
                 AS reached
         FROM counted
     )
 SELECT
-    * EXCEPT (account, second, before, after, before_of_result, after_of_result, comes, moment, change, failed_change,
+    * EXCEPT (account, second, address, before, after, before_of_result, after_of_result, comes, moment, change, failed_change,
         tried, failed, newest, enough, reached),
-    srcIP AS entity,
+    if(isIPv4String(srcIP), srcIP, concat(address, '/64')) AS entity,
     if(eventType = 'login.succeeded', 'signed in as ' || account, '') AS detail
 FROM marked
 WHERE comes AND reached <= second + {seconds:UInt32}

@@ -1,6 +1,6 @@
 SELECT
     *,
-    coalesce(nullIf(actorUserEmail, ''), actorUserID) AS entity,
+    coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS entity,
     arrayStringConcat(arrayFilter(text -> text != '', [srcConnectionType, srcIP, srcASOrganization]), ', ') AS detail
 FROM openai_audit_received(from = {from:DateTime}, to = {to:DateTime})
 WHERE eventType = 'login.succeeded' AND has({kinds:Array(String)}, srcConnectionType)

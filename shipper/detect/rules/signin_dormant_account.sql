@@ -5,7 +5,7 @@ WITH
     -- Which accounts to look for. Read without the view, as this is asked for often: a copy too many is no harm.
     names AS
     (
-        SELECT workspaceID, sourceID, if(actorUserID = '', actorUserEmail, actorUserID) AS account,
+        SELECT workspaceID, sourceID, if(actorUserID = '', lower(actorUserEmail), actorUserID) AS account,
             toInt64(toUnixTimestamp(eventTime)) AS second
         FROM openai_audit_logs
         WHERE receivedAt >= {from:DateTime} AND receivedAt < {to:DateTime}
@@ -20,7 +20,7 @@ WITH
         FROM names
         WHERE (workspaceID, sourceID, account) NOT IN
         (
-            SELECT workspaceID, sourceID, if(actorUserID = '', actorUserEmail, actorUserID)
+            SELECT workspaceID, sourceID, if(actorUserID = '', lower(actorUserEmail), actorUserID)
             FROM openai_audit_logs
             WHERE receivedAt < {to:DateTime}
                 AND eventTime > toDateTime(greatest(0, span.2 - {quiet:UInt32}, span.1 - {settle:UInt32} - 259200), 'UTC')
@@ -32,7 +32,7 @@ WITH
     (SELECT (min(second), max(second)) FROM rare) AS reach,
     active AS
     (
-        SELECT DISTINCT workspaceID, sourceID, if(actorUserID = '', actorUserEmail, actorUserID) AS account,
+        SELECT DISTINCT workspaceID, sourceID, if(actorUserID = '', lower(actorUserEmail), actorUserID) AS account,
             toInt64(toUnixTimestamp(eventTime)) AS at
         FROM openai_audit_logs
         WHERE receivedAt < {to:DateTime}
@@ -53,9 +53,9 @@ WITH
     )
 SELECT
     *,
-    coalesce(nullIf(actorUserEmail, ''), actorUserID) AS entity,
+    coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS entity,
     '' AS detail
 FROM openai_audit_received(from = {from:DateTime}, to = {to:DateTime})
 WHERE eventType = 'login.succeeded'
-    AND (workspaceID, sourceID, if(actorUserID = '', actorUserEmail, actorUserID), toInt64(toUnixTimestamp(eventTime))) IN
+    AND (workspaceID, sourceID, if(actorUserID = '', lower(actorUserEmail), actorUserID), toInt64(toUnixTimestamp(eventTime))) IN
         (SELECT workspaceID, sourceID, account, second FROM back)

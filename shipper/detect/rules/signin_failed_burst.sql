@@ -8,7 +8,7 @@ WITH
     (
         SELECT
             *,
-            coalesce(nullIf(actorUserEmail, ''), actorUserID) AS account,
+            coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS account,
             toInt64(toUnixTimestamp(eventTime)) AS second,
             cutIPv6(toIPv6OrDefault(srcIP), 8, 0) AS address
         FROM openai_audit_around(from = {from:DateTime}, to = {to:DateTime}, seconds = {seconds:UInt32})

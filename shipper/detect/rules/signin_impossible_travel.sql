@@ -7,7 +7,7 @@ WITH
     (
         SELECT
             *,
-            coalesce(nullIf(actorUserEmail, ''), actorUserID) AS account,
+            coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS account,
             intDiv(toInt64(toUnixTimestamp(eventTime)), 60) AS minute,
             (srcLongitude, srcLatitude, srcCity, srcASCountryCode) AS place
         FROM openai_audit_around(from = {from:DateTime}, to = {to:DateTime}, seconds = {seconds:UInt32})

@@ -4,7 +4,7 @@ WITH
     -- Which accounts to look for, and where. Read without the view, as this is asked for often: a copy too many is no harm.
     names AS
     (
-        SELECT workspaceID, sourceID, coalesce(nullIf(actorUserEmail, ''), actorUserID) AS account,
+        SELECT workspaceID, sourceID, coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS account,
             srcASCountryCode AS country, toInt64(toUnixTimestamp(eventTime)) AS second
         FROM openai_audit_logs
         WHERE receivedAt >= {from:DateTime} AND receivedAt < {to:DateTime}
@@ -19,7 +19,7 @@ WITH
         FROM names
         WHERE (workspaceID, sourceID, account, country) NOT IN
         (
-            SELECT workspaceID, sourceID, coalesce(nullIf(actorUserEmail, ''), actorUserID), srcASCountryCode
+            SELECT workspaceID, sourceID, coalesce(nullIf(lower(actorUserEmail), ''), actorUserID), srcASCountryCode
             FROM openai_audit_logs
             WHERE receivedAt < {to:DateTime}
                 AND eventTime >= toDateTime(greatest(0, span.2 - {baseline:UInt32}, span.1 - {settle:UInt32} - 259200), 'UTC')
@@ -32,14 +32,14 @@ WITH
     -- When an account was where: each twice, with its country and, as '', with any.
     known AS
     (
-        SELECT DISTINCT workspaceID, sourceID, coalesce(nullIf(actorUserEmail, ''), actorUserID) AS account,
+        SELECT DISTINCT workspaceID, sourceID, coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS account,
             arrayJoin(['', srcASCountryCode]) AS place, toInt64(toUnixTimestamp(eventTime)) AS at
         FROM openai_audit_logs
         WHERE receivedAt < {to:DateTime}
             AND eventTime >= toDateTime(greatest(0, reach.1 - {baseline:UInt32}), 'UTC')
             AND eventTime <= toDateTime(greatest(0, reach.2 - {settle:UInt32}), 'UTC')
             AND srcASCountryCode != '' AND NOT endsWith(eventType, '.failed')
-            AND if(actorUserEmail = '', actorUserID, actorUserEmail) IN (SELECT account FROM rare)
+            AND if(actorUserEmail = '', actorUserID, lower(actorUserEmail)) IN (SELECT account FROM rare)
         SETTINGS final = 0
     ),
     news AS
@@ -54,7 +54,7 @@ WITH
     )
 SELECT
     *,
-    coalesce(nullIf(actorUserEmail, ''), actorUserID) AS entity,
+    coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS entity,
     arrayStringConcat(arrayFilter(text -> text != '', [srcCity, srcASCountryCode]), ', ') AS detail
 FROM openai_audit_received(from = {from:DateTime}, to = {to:DateTime})
 WHERE eventType = 'login.succeeded'

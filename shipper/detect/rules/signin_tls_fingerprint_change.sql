@@ -16,7 +16,7 @@ WITH
             eventTime,
             id,
             receivedAt >= {from:DateTime} AS new,
-            coalesce(nullIf(actorUserEmail, ''), actorUserID) AS account,
+            coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS account,
             toInt64(toUnixTimestamp(eventTime)) AS second,
             tags['userAgent'] AS agent,
             tags['ja4'] AS ja4,
@@ -66,7 +66,7 @@ WITH
     )
 SELECT
     *,
-    coalesce(nullIf(actorUserEmail, ''), actorUserID) AS entity,
+    coalesce(nullIf(lower(actorUserEmail), ''), actorUserID) AS entity,
     concat('ja4 ', tags['ja4'], ' from ', if(srcIP = '', 'no address', srcIP)) AS detail
 FROM openai_audit_logs
 WHERE (workspaceID, sourceID, eventTime, id) IN
