@@ -1,4 +1,5 @@
--- `count` looks at the {seconds} before an event, `hit` at those after it. So every event of a burst is returned.
+-- `count` looks at the {seconds} before an event, `hit` at those after it. So every event of a burst is returned. One
+-- removal may be logged under several types, so the types are counted apart and the largest number is taken.
 SELECT * EXCEPT (who, count, new, hit), who AS entity, '' AS detail
 FROM
 (
@@ -9,7 +10,10 @@ FROM
     (
         SELECT *,
             coalesce(nullIf(actorUserEmail, ''), nullIf(serviceAccountID, ''), nullIf(actorUserID, ''), nullIf(apiKeyID, ''), '(nobody)') AS who,
-            count() OVER before AS count,
+            greatest(
+                countIf(eventType = 'user.deleted') OVER before,
+                countIf(eventType = 'tenant.user.removed') OVER before,
+                countIf(eventType = 'tenant.membership.revoked') OVER before) AS count,
             max(receivedAt >= {from:DateTime}) OVER before AS new
         FROM openai_audit_around(from = {from:DateTime}, to = {to:DateTime}, seconds = {seconds:UInt32})
         WHERE eventType IN ('user.deleted', 'tenant.user.removed', 'tenant.membership.revoked')

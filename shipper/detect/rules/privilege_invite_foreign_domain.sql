@@ -3,7 +3,8 @@ WITH
     arrayFirst(email -> email != '', arrayMap(resource -> JSONExtractString(resource, 'email'), resources)) AS email,
     if(position(email, '@') > 0, lower(arrayElement(splitByChar('@', email), -1)), '') AS domain,
     if(position(actorUserEmail, '@') > 0, [lower(arrayElement(splitByChar('@', actorUserEmail), -1))], []) AS inviter,
-    if(notEmpty({own_domains:Array(String)}), {own_domains:Array(String)}, inviter) AS own
+    arrayFilter(name -> name != '', arrayMap(given -> lower(splitByChar('@', trimBoth(given))[-1]), {own_domains:Array(String)})) AS named,
+    if(notEmpty(named), named, inviter) AS own
 SELECT *, domain AS entity, concat('invites ', lower(email)) AS detail
 FROM openai_audit_received(from = {from:DateTime}, to = {to:DateTime})
 WHERE eventType IN ('invite.sent', 'tenant.user.invited', 'tenant.api_organization_invite.upserted',
