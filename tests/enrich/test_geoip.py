@@ -200,6 +200,31 @@ def test_rows_of_one_address_keep_their_own_details(tmp_path: Path) -> None:
     assert enrichment.lookups == Lookups(1, 1)
 
 
+def test_rows_that_share_a_place_share_what_comes_of_it(tmp_path: Path) -> None:
+    """The place is merged once for all events that tell of it as one object."""
+    enrichment = geoip(tmp_path, ("GeoIP2-City", {NETWORK: PARIS}))
+    first, second = make_row(IP), make_row()
+    second.place = first.place
+    enrichment.enrich([first])
+    enrichment.enrich([second])
+    assert first.place == replace(PARIS_PLACE, ip=IP)
+    assert second.place is first.place
+
+
+def test_a_place_is_not_taken_for_one_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python gives the id of a freed object to another. So many places are kept as there may be, each with its id."""
+    monkeypatch.setattr("shipper.enrich.geoip._PLACES", 30)
+    enrichment = geoip(tmp_path, ("GeoIP2-City", {NETWORK: PARIS}))
+    row, found, kept = make_row(), [], []
+    for number in range(100):
+        row.place = Place(ip=f"81.2.69.{number}")
+        enrichment.enrich([row])
+        found.append(row.place.ip)
+        kept.append(len(enrichment._generation._merged))
+    assert found == [f"81.2.69.{number}" for number in range(100)]
+    assert kept == [number % 30 + 1 for number in range(100)]
+
+
 def test_enriching_twice_is_the_same_as_once(tmp_path: Path) -> None:
     """A batch that is enriched again, after a failed insert say, does not change."""
     enrichment = geoip(
