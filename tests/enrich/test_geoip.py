@@ -7,6 +7,7 @@ import gc
 import gzip
 import os
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 import maxminddb
@@ -27,6 +28,7 @@ PARIS = city_record("FR", "Paris", 48.85, 2.35)
 PARIS_PLACE = Place(country="FR", city="Paris", latitude=48.85, longitude=2.35)
 NETWORK = "81.2.69.0/24"
 IP = "81.2.69.142"
+SMAPS = Path("/proc/self/smaps")
 
 
 def geoip(folder: Path, *databases: tuple[str, Mapping[str, object]], cache_size: int = 100) -> GeoIP:
@@ -299,6 +301,35 @@ def test_a_file_overwritten_after_it_was_opened_changes_nothing(tmp_path: Path) 
     row = make_row(IP)
     enrichment.enrich([row])
     assert place_of(row) == PARIS_PLACE
+
+
+def _resident() -> int:
+    """KiB of databases' copies that count as memory of this process."""
+    total, ours = 0, False
+    for line in SMAPS.read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if "-" in name:
+            ours = "memfd:geoip" in line
+        elif ours and name == "Rss":
+            total += int(rest.removesuffix("kB"))
+    return total
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="there is nothing that says which pages are resident")
+def test_a_database_that_is_looked_up_in_is_not_kept_in_memory_as_a_whole(tmp_path: Path) -> None:
+    """What was read of its copy is given back after some look-ups, and the next ones find what they found before."""
+    path = write_mmdb(tmp_path / WHOLE, "GeoIP2-City", {NETWORK: PARIS})
+    content = path.read_bytes()
+    end = content.rindex(b"\xab\xcd\xefMaxMind.com")
+    path.write_bytes(content[:end] + bytes(4 << 20) + content[end:])
+    database = open_database(path)
+    address = ip_address(IP)
+    found = database.find(address)
+    assert database._mapped is not None
+    assert len(database._mapped.read()[:]) > 4 << 20
+    before = _resident()
+    assert [database.find(address) for _ in range(128)] == [found] * 128
+    assert before - _resident() > 3 << 10
 
 
 def test_databases_are_told_with_type_and_build_time(tmp_path: Path) -> None:
