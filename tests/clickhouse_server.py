@@ -263,6 +263,7 @@ _USER = """
 _LOADER = (
     "<query>GRANT SELECT, INSERT, CREATE TABLE, CREATE VIEW ON audit.*</query>"
     "<query>GRANT TABLE ENGINE ON MergeTree</query><query>GRANT TABLE ENGINE ON ReplacingMergeTree</query>"
+    "<query>GRANT TABLE ENGINE ON AggregatingMergeTree</query>"
 )
 _USERS = f"""
 <clickhouse>

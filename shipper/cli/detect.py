@@ -45,12 +45,14 @@ def detect(
 
     With --from and --to it looks at a stretch of the past again. That sends no alerts, and adds nothing twice.
     """
+    from shipper.cli.render import printable
+    from shipper.detect.catalogue import explain as explained
     from shipper.detect.rule import configured
 
     loaded = settings()
     if explain is not None:
         [chosen] = configured(loaded, [explain])
-        print(_explained(chosen))
+        print(printable(explained(chosen), keep="\n"))
         return 0
     rules = configured(loaded, rule or ())
     if list_:
@@ -67,7 +69,7 @@ def detect(
         from shipper.cli.render import print_errors
         from shipper.detect.passes import open_detections
 
-        async with open_detections(loaded, rules, stop, _progress) as detections:
+        async with open_detections(loaded, rules, stop, _progress, dry=dry_run) as detections:
             if window is not None:
                 report = await detections.backtest(window, dry=dry_run)
             else:
@@ -115,8 +117,8 @@ def _print(report: Report, loaded: Settings, *, as_json: bool) -> None:
     if report.suppressed:
         print(f"{report.suppressed:,} not sent because of a suppression.")
     if report.alerts is not None:
-        sent = report.alerts
-        print(f"Alerts: {sent.delivered:,} delivered, {sent.refused:,} refused, {sent.pending:,} pending.")
+        pending = report.alerts.pending
+        print(f"Alerts: {report.delivered:,} delivered, {report.refused:,} refused, {pending:,} pending.")
     elif found and not loaded.alert_routes:
         print("No alert route is configured: `shipper findings list` shows what was found.")
     for one in loaded.suppressions:
@@ -155,16 +157,11 @@ def _list(loaded: Settings, rules: Sequence[Rule], as_json: bool) -> int:
     return 0
 
 
-def _explained(rule: Rule) -> str:
-    from shipper.detect.catalogue import explain
-
-    return explain(rule)
-
-
 async def _try(rules: Sequence[Rule]) -> int:
     """Each rule on its own cases, in an embedded database that is thrown away."""
     import tempfile
 
+    from shipper.cli.render import printable
     from shipper.config import Settings
     from shipper.detect.checks import Checker, read
     from shipper.load import schema
@@ -183,7 +180,7 @@ async def _try(rules: Sequence[Rule]) -> int:
                 cases = len(rule.firing) + len(rule.silent)
                 print(f"{'FAIL' if complaints else 'ok  '}  {rule.id} ({cases} cases)")
                 for complaint in complaints:
-                    print(f"      {complaint}")
+                    print(f"      {printable(complaint)}")
         finally:
             await database.close()
     print(f"{len(rules) - failed:,} of {len(rules):,} rules are right.")

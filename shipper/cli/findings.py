@@ -76,7 +76,7 @@ def show(
 
     Who, what, from where, what to do, and the query that shows its events.
     """
-    from shipper.cli.render import print_json
+    from shipper.cli.render import print_json, printable
     from shipper.detect.catalogue import told
     from shipper.detect.rule import PACK, load_folders
 
@@ -86,7 +86,8 @@ def show(
         print_json(as_dict(one))
         return 0
     rules = {rule.id: rule for rule in load_folders((PACK, *loaded.rule_folders))}
-    print(told(one, rules.get(one.rule)))
+    for line in told(one, rules.get(one.rule)):
+        print(printable(line))
     return 0
 
 

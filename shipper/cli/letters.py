@@ -71,7 +71,7 @@ def dead_letters_show(
     They go to standard output exactly as they were received, and the reason to standard error. On a terminal,
     what a terminal could take for a command is escaped.
     """
-    from shipper.cli.render import print_json
+    from shipper.cli.render import print_json, printable
     from shipper.dead_letters import show_letter
     from shipper.load.dead_letters import Filter
     from shipper.model import iso
@@ -87,7 +87,7 @@ def dead_letters_show(
         if entry.resolved_at:
             print(f"the table had a row with the id of its event at {iso(entry.resolved_at)}", file=sys.stderr)
     if sys.stdout.isatty():
-        print(_printable(shown.raw))
+        print(printable(shown.raw.decode(errors="backslashreplace"), keep="\n"))
     else:
         sys.stdout.buffer.write(shown.raw)
     return 0
@@ -137,9 +137,3 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
         "size": entry.size,
         "resolved_at": iso(entry.resolved_at) if entry.resolved_at else None,
     }
-
-
-def _printable(raw: bytes) -> str:
-    """The bytes as text that no terminal takes for a command."""
-    text = raw.decode(errors="backslashreplace")
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)

@@ -23,6 +23,13 @@ def print_json(value: object) -> None:
     print(orjson.dumps(value).decode())
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """The text as no terminal takes it for a command: what cannot be printed is escaped, but for what is in `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in keep else ascii(one)[1:-1] for one in text)
+
+
 def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table with its title, as wide as the terminal, or unbounded elsewhere; numbers to the right."""
     from rich.box import SIMPLE_HEAD
@@ -52,9 +59,8 @@ def _cell(value: object) -> str:
         return f"{value:,.1f}"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, bytes):
-        return escape(value.decode(errors="replace"))
-    return escape(str(value))
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return escape(printable(text))
 
 
 def print_report(report: RunReport, *, as_json: bool) -> None:

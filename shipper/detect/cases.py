@@ -13,6 +13,9 @@ an event in a `.toml` file:
     key, service_account     instead: the API key, of a user or of the service account
     project                  the project's id
     columns                  what enrichment would have put into columns of the row
+    odd                      what JSON functions cannot read and normalization can, in a field beside the documented
+                             ones: a `surrogate` without its other half, a byte that is no `utf8`, a `number` over
+                             64 bits, or `deep` nesting
     table, row               a row of another table than openai_audit_logs, by its columns; its workspace, or in a table
                              that has none its run, is the case's, and it was received or finished then
 """
@@ -36,6 +39,14 @@ from shipper.normalize.events import normalize
 
 # When the cases begin: 2026-03-11 12:00:00 UTC, a Wednesday.
 NOON = 1_773_230_400
+
+_ODD = {
+    "": b"",
+    "surrogate": rb',"client":"\ud83d"',
+    "utf8": b',"client":"\xff"',
+    "number": b',"client":1' + 24 * b"0",
+    "deep": b',"client":' + 1100 * b"[" + 1100 * b"]",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +105,9 @@ def _events(event: Event, workspace: WorkspaceID) -> Iterator[tuple[int, Placed]
             of_case = {"workspaceID": workspace, "runID": workspace, **_known_at(received_at)}
             yield at, Placed(received_at, None, of_case | filled, event.table)
             continue
-        raw = orjson.dumps(_body(event, at, number + 1, filled))
+        if event.odd not in _ODD:
+            raise ConfigError(f"{workspace}: an event is odd in the way {event.odd!r}, which there is not")
+        raw = orjson.dumps(_body(event, at, number + 1, filled))[:-1] + _ODD[event.odd] + b"}"
         row = normalize(RawEvent(raw, Lane.ORGANIZATION, Source(workspace, SourceID("case")), received_at))
         if isinstance(row, DeadLetter):
             raise ConfigError(f"{workspace}: an event is none: {row.detail}")

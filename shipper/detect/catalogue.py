@@ -63,8 +63,8 @@ def _listed(title: str, items: Iterable[str], *, numbered: bool = False) -> Iter
         yield ""
 
 
-def told(finding: Finding, rule: Rule | None) -> str:
-    """A finding for whoever has to act on it. `rule` is None when it is gone."""
+def told(finding: Finding, rule: Rule | None) -> list[str]:
+    """A finding for whoever has to act on it, line by line: what it holds may hold line ends. `rule` may be gone."""
     seen = iso(finding.first_seen) + (f" to {iso(finding.last_seen)}" if finding.last_seen > finding.first_seen else "")
     lines = [
         f"{finding.title}",
@@ -89,7 +89,9 @@ def told(finding: Finding, rule: Rule | None) -> str:
         ("What to do", rule.runbook if rule else ()),
     ):
         lines += _listed(title, _cut(items), numbered=title == "What to do")
-    return "\n".join([*lines, "Its events", *(f"  {line}" for line in proof_query(finding).splitlines())])
+    if not finding.rule.startswith("health_"):
+        lines += ["Its events", *(f"  {line}" for line in proof_query(finding).splitlines())]
+    return lines
 
 
 def _cut(items: Sequence[str]) -> list[str]:
@@ -101,8 +103,9 @@ def proof_query(finding: Finding) -> str:
     """SQL that shows the events of a finding, by way of the table's sort key."""
     return f"""SELECT eventTime, eventType, actorUserEmail, srcIP, srcASCountryCode, resources
 FROM openai_audit_logs
-WHERE (sourceID, eventTime, id) IN
-    (SELECT arrayJoin(events) FROM openai_audit_findings WHERE findingID = '{finding.id}')
+WHERE (workspaceID, sourceID, eventTime, id) IN
+    (SELECT workspaceID, event.sourceID, event.eventTime, event.id
+     FROM openai_audit_findings ARRAY JOIN events AS event WHERE findingID = '{finding.id}')
 ORDER BY eventTime"""  # noqa: S608 - an id is hexadecimal
 
 

@@ -13,7 +13,7 @@ import orjson
 from shipper.detect.attack import wrong
 from shipper.detect.cases import NOON, Placed, insert, moments, place, workspace_of
 from shipper.detect.engine import FOLDED
-from shipper.detect.rule import REQUIRED, WINDOW, Case, Event, Rule, with_values
+from shipper.detect.rule import READABLE, REQUIRED, WINDOW, Case, Event, Rule, with_values
 from shipper.errors import ShipperError
 from shipper.load.clickhouse import Database
 from shipper.load.tables import DESTINATION, LOGS
@@ -35,6 +35,11 @@ _RECEIVED = re.compile(r"\breceivedAt\b(?!\s*(?:>=\s*\{from:DateTime\}|<\s*\{to:
 _OTHER_TIME = re.compile(r"\breceivedAt AS eventTime\b")
 _CLOCK = re.compile(r"\b(now|now64|today|yesterday|rand\w*|generateUUID\w*|nowInBlock)\s*\(", re.IGNORECASE)
 _SETTINGS = re.compile(r"\bSETTINGS\b(?!\s+final\s*=\s*0\s*(?:\)|\Z))", re.IGNORECASE)
+# JSON functions and types, and what reads a text as one. isValidJSON() may be given anything.
+_PARSED = re.compile(
+    r"\b(JSON\w*)\s*\(\s*(?:\w+\.)?rawLog\b|\brawLog\s*(?:::|AS)\s*(JSON|Object)\b",
+    re.IGNORECASE,
+)
 _LITERAL = re.compile(r"'([^']*)'")
 _TABLE = re.compile(r"\bopenai_audit_logs\b")
 _UNTIL = re.compile(r"\breceivedAt\s*<\s*\{to:DateTime\}")
@@ -42,7 +47,7 @@ _UNTIL = re.compile(r"\breceivedAt\s*<\s*\{to:DateTime\}")
 
 def read(rule: Rule) -> list[str]:
     """What is wrong with the rule as a text, one sentence each."""
-    return [*_about_text(rule), *_about_parameters(rule), *_about_window(rule)]
+    return [*_about_text(rule), *_about_parameters(rule), *_about_window(rule), *_about_payload(rule)]
 
 
 def _about_text(rule: Rule) -> Iterator[str]:
@@ -88,6 +93,17 @@ def _about_window(rule: Rule) -> Iterator[str]:
         yield "SETTINGS may only say final = 0: the limits of a query are not the rule's to change"
     if len(_TABLE.findall(rest)) > len(_UNTIL.findall(rest)):
         yield "openai_audit_logs is read without receivedAt < {to:DateTime}"
+
+
+def _about_payload(rule: Rule) -> Iterator[str]:
+    if match := _PARSED.search(rule.statement):
+        yield f"{match[1] or match[2]} is given rawLog, which one odd byte makes unreadable: see READABLE in rule.py"
+    if re.search(r"\bAS\s+readable\b", rule.statement) and "".join(READABLE.split()) not in _unspaced(rule):
+        yield "readable is something other than READABLE in rule.py"
+
+
+def _unspaced(rule: Rule) -> str:
+    return "".join(rule.without_comments.split())
 
 
 @dataclass(frozen=True, slots=True)

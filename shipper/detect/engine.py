@@ -12,45 +12,57 @@ import orjson
 
 from shipper import __version__
 from shipper.config import Settings
-from shipper.detect.findings import Finding, Proof, add, finding_id
+from shipper.detect.findings import Finding, Proof, add, finding_id, proofs
 from shipper.detect.rule import WINDOW, Rule
-from shipper.errors import ShipperError
+from shipper.errors import DatabaseError, ShipperError
 from shipper.load.clickhouse import Database
 from shipper.load.tables import DETECTIONS, WATERMARKS, insert_token
 from shipper.model import RunID, Window, iso
 from shipper.telemetry import logger
 
-# One row per finding, whatever the rule returns. `who` is the best name of the actor there is.
-FOLDED = """SELECT
+# One row per finding, whatever the rule returns, and never a huge one: of more events the first are kept, of more texts
+# those that sort first.
+_EVENTS, _TEXTS = 10_000, 1_000
+FOLDED = f"""SELECT
     workspaceID,
     entity,
-    intDiv(toUnixTimestamp(eventTime), {{bucket:UInt32}}) * {{bucket:UInt32}} AS bucketStart,
+    intDiv(toUnixTimestamp(eventTime), {{{{bucket:UInt32}}}}) * {{{{bucket:UInt32}}}} AS bucketStart,
     toUnixTimestamp(min(eventTime)),
     toUnixTimestamp(max(eventTime)),
-    groupUniqArray((sourceID, toUnixTimestamp(eventTime), id)),
-    groupUniqArray(eventType),
-    groupUniqArrayIf(multiIf(actorUserEmail != '', actorUserEmail, serviceAccountID != '', serviceAccountID,
-        actorUserID != '', actorUserID, apiKeyID) AS who, who != ''),
-    groupUniqArrayIf(srcIP, srcIP != ''),
-    groupUniqArrayArray(resources),
-    groupUniqArrayIf(detail, detail != '')
+    arrayMap(event -> (event.2, event.1, event.3), arraySlice(arraySort(
+        groupUniqArray((toUnixTimestamp(eventTime), sourceID, id))), 1, {_EVENTS})),
+    arraySort(groupUniqArray(eventType)),
+    arraySlice(arraySort(groupUniqArrayIf(multiIf(actorUserEmail != '', actorUserEmail, serviceAccountID != '',
+        serviceAccountID, actorUserID != '', actorUserID, apiKeyID) AS who, who != '')), 1, {_TEXTS}),
+    arraySlice(arraySort(groupUniqArrayIf(srcIP, srcIP != '')), 1, {_TEXTS}),
+    arraySlice(arraySort(groupUniqArrayArray(resources)), 1, {_TEXTS}),
+    arraySlice(arraySort(groupUniqArrayIf(detail, detail != '')), 1, {_TEXTS})
 FROM
 (
-{sql}
+{{sql}}
 )
 GROUP BY workspaceID, entity, bucketStart
-ORDER BY workspaceID, bucketStart, entity"""
+ORDER BY workspaceID, bucketStart, entity"""  # noqa: S608 - the numbers are our own
 
 _TYPES = (
     "SELECT DISTINCT eventType FROM openai_audit_logs"
     " WHERE receivedAt >= {from:DateTime} AND receivedAt < {to:DateTime} SETTINGS final = 0"
 )
+# ClickHouse's codes for a query that took too long or too much memory.
+_OVER_A_LIMIT = {159, 241}
+# Windows are not halved below this, in seconds.
+_SHORTEST = 60
+
 _WATERMARKS = "SELECT rule, toUnixTimestamp(watermark) FROM openai_audit_watermarks"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one rule in one window. `skipped` says that none of its event types was in it."""
+    """What came of one rule in one window. `skipped` says that none of its event types was in it.
+
+    `too_much` says that its query exceeds a limit over this window, which is long enough to be halved. Where it is not,
+    that is an error, and the rule goes on behind the window: it would exceed the limit again at every pass.
+    """
 
     rule: Rule
     window: Window
@@ -58,16 +70,26 @@ class Outcome:
     seconds: float = 0.0
     error: ShipperError | None = None
     skipped: bool = False
+    too_much: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the rule goes on behind the window."""
+        return self.error is None or _over_a_limit(self.error)
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One pass of detections: how its queries are bounded, and who asks the time. Times are Unix seconds."""
+    """One pass of detections: how its queries are bounded, and who asks the time, Unix seconds.
+
+    `check` is called before each rule; what it raises ends the pass.
+    """
 
     database: Database
     settings: Settings
     run_id: RunID
     clock: Callable[[], float] = time.time
+    check: Callable[[], None] = lambda: None
 
     async def look(self, rules: Sequence[Rule], window: Window) -> list[Outcome]:
         """Each rule over the window. A rule that fails is an outcome with its error, and stops no other."""
@@ -78,6 +100,7 @@ class Pass:
         return [await self._ask(rule, window, present) for rule in rules]
 
     async def _ask(self, rule: Rule, window: Window, present: set[str]) -> Outcome:
+        self.check()
         if rule.types and not rule.types & present:
             return Outcome(rule, window, skipped=True)
         bound: dict[str, Any] = {**rule.values, "from": window.start, "to": window.end, "bucket": rule.bucket}
@@ -90,8 +113,11 @@ class Pass:
                 memory=self.settings.detect_memory,
             )
         except ShipperError as error:
+            seconds = time.perf_counter() - begun
+            if _over_a_limit(error) and window.seconds >= 2 * _SHORTEST:
+                return Outcome(rule, window, seconds=seconds, too_much=True)
             logger().error("rule failed", rule=rule.id, window=str(window), error=str(error))
-            return Outcome(rule, window, seconds=time.perf_counter() - begun, error=error)
+            return Outcome(rule, window, seconds=seconds, error=error)
         seconds = time.perf_counter() - begun
         return Outcome(rule, window, tuple(self._finding(rule, window, row) for row in rows), seconds)
 
@@ -111,7 +137,7 @@ class Pass:
             techniques=rule.techniques,
             first_seen=first,
             last_seen=last,
-            events=tuple(sorted(Proof(*event) for event in events)),
+            events=tuple(Proof(*event) for event in sorted(events)),
             event_types=tuple(sorted(types)),
             actors=tuple(sorted(actors)),
             src_ips=tuple(sorted(addresses)),
@@ -129,11 +155,8 @@ class Pass:
 
         After this a live pass does not look at the window again: findings and alerts must be written before.
         """
-        done = [outcome for outcome in outcomes if outcome.error is None]
-        if live and done:
-            ids, ends = [one.rule.id for one in done], [one.window.end for one in done]
-            token = insert_token(self.run_id, WATERMARKS, [*ids, *map(str, ends)])
-            await self.database.insert(WATERMARKS.name, WATERMARKS.columns, WATERMARKS.types, [ids, ends], token=token)
+        if live:
+            await self.mark({one.rule.id: one.window.end for one in outcomes if one.done})
         now = int(self.clock())
         rows = [
             (
@@ -149,16 +172,30 @@ class Pass:
             data = list(zip(*rows, strict=True))
             await self.database.insert(DETECTIONS.name, DETECTIONS.columns, DETECTIONS.types, data, token=token)
 
-    async def keep(self, outcomes: Sequence[Outcome]) -> list[Finding]:
-        """Add the findings to the table. Returns them."""
+    async def keep(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Add to the table what is new. Returns the ids of the findings that were added to."""
         findings = [finding for outcome in outcomes for finding in outcome.findings]
-        if findings:
-            await add(self.database, self.run_id, findings, window=(outcomes[0].window.start, outcomes[0].window.end))
-        return findings
+        known = await proofs(self.database, [finding.id for finding in findings])
+        grown = [finding for finding in findings if not known.get(finding.id, set()).issuperset(finding.events)]
+        if grown:
+            await add(self.database, self.run_id, grown, window=(outcomes[0].window.start, outcomes[0].window.end))
+        return {finding.id for finding in grown}
 
     async def watermarks(self) -> dict[str, int]:
         """Where each rule goes on."""
         return dict(await self.database.query(_WATERMARKS))
+
+    async def mark(self, watermarks: Mapping[str, int]) -> None:
+        """Write down how far rules have come."""
+        if not watermarks:
+            return
+        data: list[list[object]] = [list(watermarks), list(watermarks.values())]
+        token = insert_token(self.run_id, WATERMARKS, [f"{rule} {end}" for rule, end in watermarks.items()])
+        await self.database.insert(WATERMARKS.name, WATERMARKS.columns, WATERMARKS.types, data, token=token)
+
+
+def _over_a_limit(error: ShipperError) -> bool:
+    return isinstance(error, DatabaseError) and error.code in _OVER_A_LIMIT
 
 
 def plan(

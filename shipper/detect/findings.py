@@ -124,6 +124,18 @@ LIMIT {{limit:UInt32}}
 """  # noqa: S608 - the names are our own
 
 
+async def proofs(database: Database, ids: Sequence[str]) -> dict[str, set[Proof]]:
+    """The events of those findings that are in the table."""
+    if not ids:
+        return {}
+    rows = await database.query(
+        f"SELECT f.findingID, {_EVENTS} FROM openai_audit_findings AS f"  # noqa: S608 - the names are our own
+        " WHERE f.findingID IN {ids:Array(String)}",
+        {"ids": sorted(set(ids))},
+    )
+    return {finding: {Proof(*event) for event in events} for finding, events in rows}
+
+
 async def read(database: Database, chosen: Filter, limit: int = 1_000_000) -> list[Finding]:
     """The findings that `chosen` names, the last seen first. An acknowledged one that was added to since is open."""
     rows = await database.query(

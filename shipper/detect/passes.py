@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,11 @@ from shipper.model import RunID, Source, SourceID, Window, WorkspaceID, iso
 from shipper.stopping import until_stopped
 from shipper.telemetry import logger
 
+# A long pass sends what it has queued after so many seconds.
+_SENT_EVERY = 60.0
+
+Settle = Callable[[Sequence[Outcome]], Awaitable[None]]
+
 # Who holds the lease of the detections. No workspace of a source is without a name.
 DETECTOR = Source(WorkspaceID(""), SourceID("detections"))
 
@@ -34,7 +39,7 @@ DETECTOR = Source(WorkspaceID(""), SourceID("detections"))
 class Report:
     """What a pass did. `until` is the end of the windows of a live pass, Unix seconds; `waits` says what held it back.
 
-    `findings` are those that this pass added to, each with what this pass added, by id.
+    `findings` are those of its windows by id, each as the last window with it showed it. `alerts` is the last delivery.
     """
 
     run_id: RunID
@@ -46,6 +51,8 @@ class Report:
     failed: dict[str, ShipperError] = field(default_factory=dict)
     queued: int = 0
     suppressed: int = 0
+    delivered: int = 0
+    refused: int = 0
     alerts: Delivery | None = None
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
@@ -62,12 +69,16 @@ class Report:
             "run_id": self.run_id,
             "rules": self.rules,
             "until": iso(self.until) if self.until else None,
+            "waits": self.waits,
             "windows": self.windows,
             "findings": sorted(self.findings),
             "failed": {rule: str(error) for rule, error in self.failed.items()},
             "queued": self.queued,
             "suppressed": self.suppressed,
-            "alerts": self.alerts.as_dict() if self.alerts else None,
+            "delivered": self.delivered,
+            "refused": self.refused,
+            "pending": self.alerts.pending if self.alerts else 0,
+            "routes": self.alerts.as_dict()["routes"] if self.alerts else [],
         }
 
     @property
@@ -94,59 +105,93 @@ class Detections:
         """
         report = Report(RunID(uuid4().hex), len(self.rules))
         async with self._leased(report.run_id) as database:
-            one = Pass(database, self.settings, report.run_id, self.clock)
+            one = self._pass(database, report)
             steps = await self._steps(one, report)
+            # A new rule that cannot be asked yet begins here, however long that lasts.
+            known = await one.watermarks()
+            await one.mark(
+                {rule.id: window.start for window, rules in reversed(steps) for rule in rules if rule.id not in known}
+            )
+            sent = self.clock()
+
+            async def settle(outcomes: Sequence[Outcome]) -> None:
+                await self._queue(database, report, outcomes, await one.keep(outcomes))
+                await one.record(outcomes, live=True)
+
             for number, (window, rules) in enumerate(steps):
                 self._go_on(number, len(steps))
-                # One that failed goes on where it failed, at the next pass.
-                outcomes = await one.look([rule for rule in rules if rule.id not in report.failed], window)
-                report.add(outcomes)
-                findings = await one.keep(outcomes)
-                queued = await outbox.queue(
-                    database,
-                    report.run_id,
-                    findings,
-                    self.settings.alert_routes,
-                    self.settings.suppressions,
-                    self.clock(),
-                )
-                report.queued += queued.total
-                report.suppressed += queued.suppressed
-                await one.record(outcomes, live=True)
-            if self.settings.alert_routes:
-                report.alerts = await deliver(database, self.settings, clock=self.clock, stop=self.stop)
+                await self._look(one, report, rules, window, settle)
+                if number + 1 < len(steps) and self.clock() - sent >= _SENT_EVERY:
+                    await self._deliver(database, report)
+                    sent = self.clock()
+            await self._deliver(database, report)
         return report
 
     async def backtest(self, window: Window, *, dry: bool) -> Report:
-        """Look at all of `window`, a stretch of receivedAt; `dry` writes nothing. No alert is sent either way."""
-        report = Report(RunID(uuid4().hex), len(self.rules))
-        if dry:
-            await self._backtest(self.database, window, report, dry=True)
-            return report
-        async with self._leased(report.run_id) as database:
-            await self._backtest(database, window, report, dry=False)
-        return report
+        """Look at all of `window`, a stretch of receivedAt; `dry` writes nothing. No alert is sent either way.
 
-    async def _backtest(self, database: Database, window: Window, report: Report, *, dry: bool) -> None:
-        one = Pass(database, self.settings, report.run_id, self.clock)
-        pieces = cut(window, int(self.settings.detect_step.total_seconds()))
-        for number, piece in enumerate(pieces):
-            self._go_on(number, len(pieces))
-            outcomes = await one.look(self.rules, piece)
-            report.add(outcomes)
+        Needs no lease: what it adds to a finding does not take anything from what others add.
+        """
+        report = Report(RunID(uuid4().hex), len(self.rules))
+        one = self._pass(self.database, report)
+
+        async def settle(outcomes: Sequence[Outcome]) -> None:
             if not dry:
                 await one.keep(outcomes)
                 await one.record(outcomes, live=False)
 
+        pieces = cut(window, int(self.settings.detect_step.total_seconds()))
+        for number, piece in enumerate(pieces):
+            self._go_on(number, len(pieces))
+            await self._look(one, report, self.rules, piece, settle)
+        return report
+
     async def dry(self) -> Report:
         """What `live` would find now, without writing or sending anything."""
         report = Report(RunID(uuid4().hex), len(self.rules))
-        one = Pass(self.database, self.settings, report.run_id, self.clock)
+        one = self._pass(self.database, report)
+
+        async def settle(_: Sequence[Outcome]) -> None:
+            return
+
         steps = await self._steps(one, report)
         for number, (window, rules) in enumerate(steps):
             self._go_on(number, len(steps))
-            report.add(await one.look(rules, window))
+            await self._look(one, report, rules, window, settle)
         return report
+
+    def _pass(self, database: Database, report: Report) -> Pass:
+        return Pass(database, self.settings, report.run_id, self.clock, self._check)
+
+    async def _look(self, one: Pass, report: Report, rules: Sequence[Rule], window: Window, settle: Settle) -> None:
+        """Ask the rules about the window and settle what comes of it, in halves where that is too much for a rule.
+
+        A rule that has failed is not asked any more in this pass: it goes on at the next one.
+        """
+        outcomes = await one.look([rule for rule in rules if rule.id not in report.failed], window)
+        settled = [outcome for outcome in outcomes if not outcome.too_much]
+        report.add(settled)
+        await settle(settled)
+        for rule in [outcome.rule for outcome in outcomes if outcome.too_much]:
+            for half in cut(window, -(-window.seconds // 2)):
+                await self._look(one, report, [rule], half, settle)
+
+    async def _queue(
+        self, database: Database, report: Report, outcomes: Sequence[Outcome], grown: Collection[str]
+    ) -> None:
+        findings = [finding for outcome in outcomes for finding in outcome.findings]
+        queued = await outbox.queue(
+            database, report.run_id, findings, self.settings.alert_routes, self.settings.suppressions, self.clock()
+        )
+        report.queued += queued.total
+        report.suppressed += queued.suppressed
+
+    async def _deliver(self, database: Database, report: Report) -> None:
+        if self.settings.alert_routes:
+            sent = await deliver(database, self.settings, clock=self.clock, stop=self.stop)
+            report.delivered += sent.delivered
+            report.refused += sent.refused
+            report.alerts = sent
 
     async def _steps(self, one: Pass, report: Report) -> list[tuple[Window, list[Rule]]]:
         """The windows to look at. They end where all that was received before has been written."""
@@ -166,9 +211,12 @@ class Detections:
             step=int(step.total_seconds()),
         )
 
-    def _go_on(self, done: int, of: int) -> None:
+    def _check(self) -> None:
         if self.stop.is_set():
             raise Interrupted("stopped before the end", hint="The windows that are done are kept; run it again.")
+
+    def _go_on(self, done: int, of: int) -> None:
+        self._check()
         self.progress(done, of)
 
     @asynccontextmanager
@@ -185,15 +233,22 @@ class Detections:
 
 @asynccontextmanager
 async def open_detections(
-    settings: Settings, rules: Sequence[Rule], stop: asyncio.Event, progress: Callable[[int, int], None]
+    settings: Settings,
+    rules: Sequence[Rule],
+    stop: asyncio.Event,
+    progress: Callable[[int, int], None],
+    *,
+    dry: bool = False,
 ) -> AsyncGenerator[Detections]:
     """Connect, bring the schema up to date (or refuse one that is not), and close it all again.
+
+    With `dry` nothing is written: a schema that is not up to date is refused.
 
     Raises NoDatabase when nothing was ever shipped into an embedded database.
     """
     database = await until_stopped(connect(settings, create=False), stop)
     try:
-        if settings.auto_migrate:
+        if settings.auto_migrate and not dry:
             for name in await until_stopped(schema.apply(database), stop):
                 logger().info("migration applied", name=name)
         else:

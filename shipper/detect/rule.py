@@ -13,6 +13,9 @@ So that it makes no difference how time is cut into windows, a rule keeps to thr
    time of which the last event has arrived.
 3. `types` names the event types of which a match needs one in the window. The rule is not asked about a window that has
    none of them.
+
+Whoever is looked for can choose some of what is in an event: its payload is read from READABLE. Any second from 1970 to
+2106 may be an eventTime: they are added and subtracted as Int64 and clamped.
 """
 
 from __future__ import annotations
@@ -48,6 +51,11 @@ REQUIRED: Mapping[str, str] = {
     "entity": "String",
     "detail": "String",
 }
+# The alias by which a rule's SQL reads payloads. JSON functions read nothing of a document that has half a surrogate
+# pair, a byte that is no UTF-8 or a number over 64 bits in it, and some of what a client sends is in the document.
+READABLE = r"""if(isValidJSON(rawLog), rawLog, replaceRegexpAll(
+    replaceRegexpAll(toValidUTF8(rawLog), '\\\\u[dD][89a-fA-F][0-9a-fA-F]{2}', '\\\\ufffd'),
+    '([:,\\[]\\s*-?)([0-9.]+[eE]\\+?[0-9]{3,}|[0-9]{20,})', '\\19223372036854775807')) AS readable"""
 # Bound by the engine in every query.
 WINDOW = {"from": "DateTime", "to": "DateTime"}
 
@@ -86,6 +94,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     project: str = ""
     payload: dict[str, Any] | None = None
     columns: dict[str, Any] = {}
+    odd: str = ""
     table: str = ""
     row: dict[str, Any] = {}
 
@@ -185,7 +194,7 @@ def load(path: Path) -> Rule:
     if text.endswith(";"):
         raise ConfigError(f"{sql}: the query ends in a semicolon", hint="Leave it out: the engine wraps the query.")
     for name, parameter in file.parameters.items():
-        if name in WINDOW:
+        if name in WINDOW or name == "bucket":
             raise ConfigError(f"{path}: the engine binds {name!r} itself")
         check_value(parameter, parameter.default, f"{path}: parameters.{name}")
     return Rule(

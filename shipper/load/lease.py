@@ -63,7 +63,8 @@ _HORIZON = """
 SELECT toUnixTimestamp(now()), (
     SELECT min(intDiv(toUnixTimestamp64Milli(since), 1000)) FROM (
         SELECT min(writtenAt) AS since FROM openai_audit_leases
-        WHERE sourceID != {besides:String} AND ({process:String} = '' OR process = {process:String})
+        WHERE (workspaceID, sourceID) != ({workspace:String}, {source:String})
+            AND ({process:String} = '' OR process = {process:String})
         GROUP BY claimID HAVING max(expiresAt) > now64(3) AND countIf(released) = 0))
 """
 
@@ -74,7 +75,8 @@ async def landed_until(database: Database, *, besides: Source, alone: bool) -> t
     Events wait in a run before they are inserted, so that is when the oldest run that still goes on began, `besides`
     aside, or now. By the clock of the server: those of the runs may differ, leave them room. `alone` as in Terms.
     """
-    parameters = {"besides": besides.source_id, "process": _PROCESS if alone else ""}
+    of = {"workspace": besides.workspace_id, "source": besides.source_id}
+    parameters = {**of, "process": _PROCESS if alone else ""}
     [(now, began)] = await database.query(_HORIZON, parameters)
     return int(now), int(min(now, began or now))
 

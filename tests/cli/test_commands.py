@@ -365,6 +365,27 @@ def test_demo_shows_what_arrived_and_the_second_time_finds_nothing_new(shipper: 
     assert "events were read again, and each was already there." in second.out
 
 
+def test_the_demo_ends_with_what_is_planted_and_nothing_else_of_high_severity(shipper: Shipper) -> None:
+    """Each incident of the simulated month is found; a second demo finds the same and adds nothing."""
+    planted = {
+        "signin_brute_force_success",
+        "defence_ip_allowlist_off",
+        "credential_key_before_removal",
+        "privilege_owner_granted",
+    }
+    known: list[object] = []
+    for _ in range(2):
+        shown = shipper("demo").out
+        found = orjson.loads(
+            shipper("findings", "list", "--json", "--all", SHIPPER_CLICKHOUSE_URL="chdb:shipper-demo").out
+        )
+        assert {one["rule"] for one in found if one["severity"] in {"high", "critical"}} == planted
+        assert "signin_new_country" in {one["rule"] for one in found}
+        assert all(one["title"] in shown for one in found if one["rule"] in planted | {"signin_new_country"})
+        assert known in ([], sorted(one["id"] for one in found))
+        known = sorted(one["id"] for one in found)
+
+
 def test_demo_obeys_nothing_of_the_environment(shipper: Shipper) -> None:
     """A proxy, an organization and a schema policy of the real thing do not reach it."""
     result = shipper(

@@ -11,6 +11,7 @@ from shipper.detect.rule import Rule, load
 from shipper.load.clickhouse import Database
 from tests.detect.rules import ONE_EVENT, SEVERAL_EVENTS, changed, written
 
+READS_PAYLOADS = "exfil_external_storage_or_key"
 VIEW = "openai_audit_received(from = {from:DateTime}, to = {to:DateTime})"
 PLAIN = "openai_audit_logs\nWHERE receivedAt >= {from:DateTime} AND receivedAt < {to:DateTime} AND"
 
@@ -107,6 +108,23 @@ def test_a_mistake_that_can_be_read_is_refused(
 ) -> None:
     """Unused, unknown and mistyped parameters, wrong tactics, event types that are not declared, the clock."""
     found = read(changed(tmp_path, SEVERAL_EVENTS, sql=sql, toml=toml))
+    assert any(complaint in one for one in found), found
+
+
+@pytest.mark.parametrize(
+    ("sql", "complaint"),
+    [
+        (("JSONExtractRaw(readable,", "JSONExtractRaw(rawLog,"), "JSONExtractRaw is given rawLog"),
+        (("JSONExtractRaw(readable,", "JSONExtractRaw(\n  lasts.rawLog,"), "JSONExtractRaw is given rawLog"),
+        (("JSONExtractRaw(readable, eventType, 'data', 'provider')", "toString(rawLog::JSON)"), "JSON is given rawLog"),
+        (("if(isValidJSON(rawLog), rawLog,", "if(1, rawLog,"), "readable is something other than READABLE"),
+        (("{2}', '\\\\\\\\ufffd'", "{3}', '\\\\\\\\ufffd'"), "readable is something other than READABLE"),
+    ],
+)
+def test_a_payload_that_one_odd_byte_hides_is_refused(tmp_path: Path, sql: tuple[str, str], complaint: str) -> None:
+    """A rule reads payloads from the repaired copy of rawLog, in the one form there is."""
+    assert read(changed(tmp_path, READS_PAYLOADS)) == []
+    found = read(changed(tmp_path, READS_PAYLOADS, sql=sql))
     assert any(complaint in one for one in found), found
 
 

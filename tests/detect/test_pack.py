@@ -136,11 +136,15 @@ async def test_one_backtest_finds_what_five_minute_passes_find(server_url: str) 
     start = end - BACKTEST_HOURS * 3600
     organization = Organization.build(now=end, days=30 + BACKTEST_HOURS // 24)
     await insert_rows(database, _rows(organization, late=Random(5)))
-    for rule in RULES:
-        for kind, cases in (("firing", rule.firing), ("silent", rule.silent)):
-            for number, case in enumerate(cases):
-                await insert(database, place(case, workspace_of(rule, kind, number)))
-                await insert(database, place(case, workspace_of(rule, f"{kind}-reversed", number), backwards=True))
+    placed = [
+        one
+        for rule in RULES
+        for kind, cases in (("firing", rule.firing), ("silent", rule.silent))
+        for number, case in enumerate(cases)
+        for backwards in (False, True)
+        for one in place(case, workspace_of(rule, f"{kind}-{backwards}", number), backwards=backwards)
+    ]
+    await insert(database, placed)
     whole = await _found(database, [Window(start, end)])
     edges = range(start, end + 1, 300)
     pieces = await _found(database, [Window(first, last) for first, last in pairwise(edges)])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shipper.config import Settings
+from shipper.detect.engine import Pass
 from shipper.detect.findings import Filter, Finding, Proof, acknowledge, finding_id, read
 from shipper.detect.passes import DETECTOR, Detections
 from shipper.detect.rule import Rule, load, with_values
@@ -185,11 +187,7 @@ async def test_an_outage_is_caught_up_in_bounded_windows(
     rows = await database.query(
         "SELECT toUnixTimestamp(windowStart), toUnixTimestamp(windowEnd) FROM openai_audit_detections ORDER BY 1"
     )
-    # Windows without one of the rule's events are not in the log.
-    assert (
-        rows == [(START + number * HOUR, START + (number + 1) * HOUR) for number in range(3)]
-        or rule.types == frozenset()
-    )
+    assert rows == list(pairwise([*range(START, report.until, HOUR), report.until]))
     assert report.windows == -(-(report.until - START) // HOUR) == len(told)
     assert await watermark(database, rule) == report.until
     assert len(report.findings) == 1
@@ -206,7 +204,7 @@ async def test_a_rule_that_fails_stops_no_other_and_stays_where_it_is(
     assert isinstance(report.failed["a_broken_rule"], DatabaseError)
     assert "nonsense" in str(report.errors[0])
     assert len(report.findings) == 1
-    assert (await watermark(database, broken), await watermark(database, rule)) == (0, report.until)
+    assert (await watermark(database, broken), await watermark(database, rule)) == (report.until - 86400, report.until)
     logged = await database.query("SELECT rule, status, error != '' FROM openai_audit_detections ORDER BY rule")
     assert logged == [("a_broken_rule", "failed", True), ("scim_off", "ok", False)]
     mended = written(tmp_path, "a_broken_rule", _SQL)
@@ -227,7 +225,7 @@ async def test_a_crash_before_the_watermark_loses_nothing(
             patched.setattr(f"shipper.detect.{name}", dies)
             with pytest.raises(DatabaseError, match="the process is gone"):
                 await detections(settings, database, [rule]).live()
-        assert await watermark(database, rule) == 0
+        assert 0 < await watermark(database, rule) <= START
     report = await detections(settings, database, [rule]).live()
     [found] = await read(database, Filter())
     assert (list(report.findings), found.count) == ([found.id], 1)
@@ -298,7 +296,7 @@ async def test_a_stop_ends_it_between_two_windows(database: RetryingDatabase, se
     pass_.progress = lambda done, of: pass_.stop.set() if done == 1 else None
     with pytest.raises(Interrupted):
         await pass_.live()
-    assert await watermark(database, rule) == START + 2 * HOUR
+    assert await watermark(database, rule) == START + HOUR
     assert len(await read(database, Filter())) == 1
 
 
@@ -337,6 +335,99 @@ async def test_a_rule_can_do_no_harm(database: RetryingDatabase, settings: Setti
     report = await detections(small, database, [bad]).backtest(Window(START, START + 1), dry=True)
     assert list(report.failed) == ["bad_rule"]
     assert await database.query("SELECT count() FROM openai_audit_logs") == [(1,)]
+
+
+# Eight megabytes for each event, all different.
+_HEAVY = _SQL.replace("tags['note']", "concat(id, arrayStringConcat(arrayMap(n -> repeat('x', 1000000), range(8))))")
+
+
+async def test_a_window_that_is_too_much_for_one_query_is_halved(
+    database: RetryingDatabase, settings: Settings, tmp_path: Path
+) -> None:
+    """A rule whose query takes too much memory over an hour gets there over pieces of it, and finds all the same."""
+    heavy = written(tmp_path, "heavy_rule", _HEAVY)
+    await insert_rows(database, [event(number, at=START + number * 300) for number in range(12)])
+    small = settings.model_copy(update={"detect_memory": 80_000_000})
+    window = Window(START, START + HOUR)
+    [outcome] = await Pass(database, small, RunID("r")).look([heavy], window)
+    assert (outcome.too_much, outcome.error, outcome.findings) == (True, None, ())
+    report = await detections(small, database, [heavy]).backtest(window, dry=False)
+    assert report.failed == {}
+    [found] = await read(database, Filter())
+    assert [proof.id for proof in found.events] == [f"r{number}" for number in range(12)]
+
+
+async def test_what_is_too_much_for_any_query_is_reported_and_stepped_over(
+    database: RetryingDatabase, settings: Settings, tmp_path: Path
+) -> None:
+    """A flood within a minute ends no rule for good: that minute is logged as failed, and the next pass goes on."""
+    heavy = written(tmp_path, "heavy_rule", _HEAVY)
+    await insert_rows(database, [event(number, at=START) for number in range(12)])
+    await insert_rows(database, [event(20, at=START + HOUR)])
+    await database.command(
+        f"INSERT INTO openai_audit_watermarks (rule, watermark) VALUES ('{heavy.id}', toDateTime({START}))"
+    )
+    small = settings.model_copy(update={"detect_memory": 80_000_000})
+    first = await detections(small, database, [heavy]).live()
+    assert list(first.failed) == ["heavy_rule"]
+    assert START < await watermark(database, heavy) <= START + 120
+    second = await detections(small, database, [heavy]).live()
+    assert (second.failed, await watermark(database, heavy)) == ({}, second.until)
+    assert [proof.id for one in await read(database, Filter()) for proof in one.events] == ["r20"]
+    assert await database.query("SELECT count() FROM openai_audit_detections WHERE status = 'failed'") == [(1,)]
+
+
+async def test_a_new_rule_that_fails_at_first_skips_nothing(
+    database: RetryingDatabase, settings: Settings, rule: Rule, tmp_path: Path
+) -> None:
+    """Its first window begins where it was first to look, however long it takes until it can."""
+    broken = written(tmp_path, "new_rule", "SELECT nonsense")
+    first = await detections(settings, database, [broken, rule]).live()
+    began = first.until - 86400
+    assert list(first.failed) == ["new_rule"]
+    assert await watermark(database, broken) == began
+
+
+async def test_a_finding_keeps_the_first_of_very_many_events(
+    database: RetryingDatabase, settings: Settings, rule: Rule
+) -> None:
+    """A flood makes no finding that nothing can hold: of more than 10,000 events the first are kept."""
+    await database.command(
+        "INSERT INTO openai_audit_logs (workspaceID, sourceID, id, eventID, eventTime, receivedAt, eventType, srcIP)"
+        f" SELECT 'w', 's', leftPad(toString(number), 6, '0'), toString(number), toDateTime({START}),"
+        f" toDateTime({START}), 'scim.disabled', IPv4NumToString(toUInt32(number)) FROM numbers(12000)"
+    )
+    await detections(settings, database, [rule]).backtest(Window(START, START + 1), dry=False)
+    [found] = await read(database, Filter())
+    assert [proof.id for proof in found.events] == [f"{number:06}" for number in range(10_000)]
+    assert len(found.src_ips) == 1000
+
+
+async def test_a_backtest_over_what_is_known_opens_nothing_again(
+    database: RetryingDatabase, settings: Settings, rule: Rule
+) -> None:
+    """Looking again adds nothing: an acknowledged finding stays acknowledged, also while a live pass goes on."""
+    await insert_rows(database, [event(1, at=START)])
+    window = Window(START, START + 1)
+    [one] = (await detections(settings, database, [rule]).backtest(window, dry=False)).findings
+    await acknowledge(database, [one], now=time.time(), by="ada", note="")
+    lease = Lease(database, DETECTOR, RunID("other"), Terms(ttl=60, wait=0))
+    await lease.acquire()
+    assert list((await detections(settings, database, [rule]).backtest(window, dry=False)).findings) == [one]
+    await lease.release()
+    assert await read(database, Filter(acknowledged=False)) == []
+
+
+async def test_only_the_lease_of_the_detections_is_left_out_of_the_horizon(
+    database: RetryingDatabase, settings: Settings, rule: Rule
+) -> None:
+    """A source may be called `detections` too: what it may still write is waited for."""
+    lease = Lease(database, Source(WorkspaceID("w"), SourceID("detections")), RunID("running"), Terms(ttl=60, wait=0))
+    await lease.acquire()
+    [(began,)] = await database.query("SELECT toUnixTimestamp(min(writtenAt)) FROM openai_audit_leases")
+    other = settings.model_copy(update={"clickhouse_url": "http://localhost:1"})
+    assert (await detections(other, database, [rule]).dry()).until <= began
+    await lease.release()
 
 
 async def test_an_acknowledged_finding_is_open_again_when_it_is_added_to(

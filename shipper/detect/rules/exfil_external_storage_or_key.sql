@@ -4,7 +4,12 @@ SELECT
     if(provider = '', '', concat('provider: ', leftUTF8(provider, 200))) AS detail
 FROM
 (
-    SELECT *, JSONExtractRaw(rawLog, eventType, 'data', 'provider') AS provider
+    WITH
+        -- JSON functions read nothing of a document with one odd byte or number in it: this is the repaired one.
+        if(isValidJSON(rawLog), rawLog, replaceRegexpAll(
+            replaceRegexpAll(toValidUTF8(rawLog), '\\\\u[dD][89a-fA-F][0-9a-fA-F]{2}', '\\\\ufffd'),
+            '([:,\\[]\\s*-?)([0-9.]+[eE]\\+?[0-9]{3,}|[0-9]{20,})', '\\19223372036854775807')) AS readable
+    SELECT *, JSONExtractRaw(readable, eventType, 'data', 'provider') AS provider
     FROM openai_audit_received(from = {from:DateTime}, to = {to:DateTime})
     WHERE eventType IN ('external_storage.registered', 'external_storage.removed', 'external_key.registered', 'external_key.removed')
 )

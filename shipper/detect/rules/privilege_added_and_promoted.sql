@@ -9,11 +9,16 @@ FROM
             RANGE BETWEEN {promotion_seconds:UInt32} PRECEDING AND CURRENT ROW) AS preceded
     FROM
     (
+        WITH
+            -- JSON functions read nothing of a document with one odd byte or number in it: this is the repaired one.
+            if(isValidJSON(rawLog), rawLog, replaceRegexpAll(
+                replaceRegexpAll(toValidUTF8(rawLog), '\\\\u[dD][89a-fA-F][0-9a-fA-F]{2}', '\\\\ufffd'),
+                '([:,\\[]\\s*-?)([0-9.]+[eE]\\+?[0-9]{3,}|[0-9]{20,})', '\\19223372036854775807')) AS readable
         SELECT *, receivedAt >= {from:DateTime} AS new, eventType = 'user.added' AS added,
-            JSONExtractString(rawLog, eventType, 'id') AS entity
+            JSONExtractString(readable, eventType, 'id') AS entity
         FROM openai_audit_around(from = {from:DateTime}, to = {to:DateTime}, seconds = {promotion_seconds:UInt32})
         WHERE eventType = 'user.added' OR (eventType = 'user.updated'
-            AND has({roles:Array(String)}, lower(JSONExtractString(rawLog, eventType, 'changes_requested', 'role'))))
+            AND has({roles:Array(String)}, lower(JSONExtractString(readable, eventType, 'changes_requested', 'role'))))
     )
     WHERE entity != ''
 )

@@ -5,11 +5,17 @@
 --
 -- Each event is two changes of the count: it comes, and it leaves {seconds} later. A fingerprint counts once, so its next
 -- event within that time takes over from the last one. All windows only grow: frames that move are read anew per row.
+--
+-- Only what is compared goes through all this; the events themselves are read at the end, by their place in the table.
 WITH
     sessions AS
     (
         SELECT
-            *,
+            workspaceID,
+            sourceID,
+            eventTime,
+            id,
+            receivedAt >= {from:DateTime} AS new,
             coalesce(nullIf(actorUserEmail, ''), actorUserID) AS account,
             toInt64(toUnixTimestamp(eventTime)) AS second,
             tags['userAgent'] AS agent,
@@ -45,7 +51,7 @@ WITH
         SELECT
             *,
             sum(change) OVER passing AS fingerprints,
-            max(if(comes AND receivedAt >= {from:DateTime}, second, 0)) OVER passing AS newest
+            max(if(comes AND new, second, 0)) OVER passing AS newest
         FROM changes
         WINDOW passing AS (PARTITION BY workspaceID, sourceID, account, agent, transport ORDER BY moment)
     ),
@@ -59,9 +65,11 @@ WITH
         FROM counted
     )
 SELECT
-    * EXCEPT (account, second, agent, ja4, transport, parts, fingerprint, before, after, comes, moment, change,
-        fingerprints, newest, enough, reached),
-    account AS entity,
-    concat('ja4 ', ja4, ' from ', if(srcIP = '', 'no address', srcIP)) AS detail
-FROM marked
-WHERE comes AND reached <= second + {seconds:UInt32}
+    *,
+    coalesce(nullIf(actorUserEmail, ''), actorUserID) AS entity,
+    concat('ja4 ', tags['ja4'], ' from ', if(srcIP = '', 'no address', srcIP)) AS detail
+FROM openai_audit_logs
+WHERE (workspaceID, sourceID, eventTime, id) IN
+        (SELECT workspaceID, sourceID, eventTime, id FROM marked WHERE comes AND reached <= second + {seconds:UInt32})
+    AND receivedAt < {to:DateTime}
+SETTINGS final = 0
