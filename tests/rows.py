@@ -7,6 +7,21 @@ from typing import Any
 
 from shipper.model import Actor, Place, Project, Row, Source, columns
 
+# The table's columns, in its order.
+COLUMNS = (
+    *("workspaceID", "sourceID", "sourceType", "sourceTTL", "receivedAt", "id", "eventTime", "eventName", "eventID"),
+    *("srcIP", "srcASCountryCode", "srcASNumber", "srcASOrganization", "srcCity", "srcConnectionType", "srcISP"),
+    *("srcLatitude", "srcLongitude", "srcUserType"),
+    *("dstIP", "dstASCountryCode", "dstASNumber", "dstASOrganization", "dstCity", "dstConnectionType", "dstISP"),
+    *("dstLatitude", "dstLongitude", "dstUserType"),
+    *("actor", "tags", "resources", "serviceName", "enrichments", "readOnly", "rawLog", "eventType", "actorType"),
+    *("actorIP", "actorUserID", "actorUserEmail", "apiKeyID", "apiKeyType", "serviceAccountID"),
+    *("projectID", "projectName"),
+)
+_NUMBERS = {"dstASNumber": 0, "dstLatitude": 0.0, "dstLongitude": 0.0}
+# What no row says, and the table fills in.
+_DESTINATION: dict[str, Any] = {name: _NUMBERS.get(name, "") for name in COLUMNS if name.startswith("dst")}
+
 _PARTS: dict[str, tuple[type[Any], dict[str, str]]] = {
     "source": (Source, {"workspaceID": "workspace_id", "sourceID": "source_id", "sourceTTL": "retention_days"}),
     "actor": (
@@ -77,8 +92,10 @@ def make_row(**values: Any) -> Row:
 
 
 def flat(row: Row) -> dict[str, Any]:
-    """The row's 46 columns."""
-    return {name: values[0] for name, values in columns([row]).items()}
+    """The row's 46 columns, as the table has them."""
+    written = {name: values[0] for name, values in columns([row]).items()}
+    found = _DESTINATION | written
+    return {name: found[name] for name in COLUMNS}
 
 
 def view(row: Row) -> Any:

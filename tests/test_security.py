@@ -11,10 +11,10 @@ import pytest
 from shipper.cli.simulate import demo, simulate
 from shipper.config import Settings
 from shipper.errors import UsageError
-from shipper.model import COLUMNS
 from shipper.settings_file import environment_name
 from shipper.simulator import Organization, Simulator
 from tests.organizations import NOW
+from tests.rows import COLUMNS
 from tests.test_readme import commands
 
 ROOT = Path(__file__).parent.parent

@@ -167,7 +167,9 @@ async def insert(database: Database, placed: Sequence[Placed]) -> None:
     for number, one in enumerate(rows):
         for name, value in one.columns.items():
             if name not in table:
-                raise ConfigError(f"a case sets {name!r}, which is no column", hint="See `shipper schema show`.")
+                raise ConfigError(
+                    f"a case sets {name!r}, which is no column of an event", hint="See `shipper schema show`."
+                )
             table[name] = list(table[name])
             table[name][number] = value
     if rows:

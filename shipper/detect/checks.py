@@ -16,7 +16,7 @@ from shipper.detect.engine import FOLDED
 from shipper.detect.rule import READABLE, REQUIRED, WINDOW, Case, Event, Rule, with_values
 from shipper.errors import ShipperError
 from shipper.load.clickhouse import Database
-from shipper.load.tables import LOGS
+from shipper.load.tables import DESTINATION, LOGS
 from shipper.model import WorkspaceID
 from shipper.normalize.catalog import known_types
 
@@ -212,7 +212,7 @@ class Checker:
             for name, kind in REQUIRED.items()
             if types.get(name) != kind
         ]
-        extra = sorted(types.keys() - REQUIRED.keys() - set(LOGS.columns))
+        extra = sorted(types.keys() - REQUIRED.keys() - {*LOGS.columns, *DESTINATION})
         return wrong_ones + [f"returns the column {name}, which nothing reads" for name in extra]
 
     async def _try(self, rule: Rule, trials: Sequence[_Trial]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 from uuid import uuid4
 
 from shipper.load.dead_letters import Letter, Looked, unwritable
-from shipper.model import COLUMNS, Lane, Source, Window
+from shipper.load.tables import LOGS
+from shipper.model import Lane, Source, Window
 from shipper.telemetry import LaneReport
 
 # ClickHouse refuses an insert block that touches more (max_partitions_per_insert_block).
@@ -19,7 +20,7 @@ _PARTITIONS = 100
 _DAY = 86_400
 
 _ID, _TIME, _EVENT_ID, _RECEIVED_AT, _RAW = (
-    COLUMNS.index(name) for name in ("id", "eventTime", "eventID", "receivedAt", "rawLog")
+    LOGS.columns.index(name) for name in ("id", "eventTime", "eventID", "receivedAt", "rawLog")
 )
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shipper.model import COLUMNS, RunID
+from shipper.model import RunID, columns
 
 _ENRICHMENTS = "Array(Tuple(data Map(String, String), name String, provider String, type String, value String))"
 _NOT_STRING = {
@@ -16,9 +16,6 @@ _NOT_STRING = {
     "srcASNumber": "UInt32",
     "srcLatitude": "Float64",
     "srcLongitude": "Float64",
-    "dstASNumber": "UInt32",
-    "dstLatitude": "Float64",
-    "dstLongitude": "Float64",
     "actor": "Map(String, String)",
     "tags": "Map(String, String)",
     "resources": "Array(String)",
@@ -34,7 +31,14 @@ class Table:
     types: tuple[str, ...]
 
 
-LOGS = Table("openai_audit_logs", COLUMNS, tuple(_NOT_STRING.get(name, "String") for name in COLUMNS))
+_LOGS = tuple(columns(()))
+LOGS = Table("openai_audit_logs", _LOGS, tuple(_NOT_STRING.get(name, "String") for name in _LOGS))
+
+# The other columns of openai_audit_logs: always the defaults of their types, which the table fills in.
+DESTINATION = (
+    *("dstIP", "dstASCountryCode", "dstASNumber", "dstASOrganization", "dstCity", "dstConnectionType", "dstISP"),
+    *("dstLatitude", "dstLongitude", "dstUserType"),
+)
 
 COVERAGE = Table(
     "openai_audit_coverage",

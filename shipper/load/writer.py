@@ -18,7 +18,7 @@ from shipper.load.dead_letters import Letter, insert_letters, look
 from shipper.load.faults import Unwritable
 from shipper.load.ledger import Drained, Ledger
 from shipper.load.tables import LOGS, insert_token
-from shipper.model import COLUMNS, DeadLetter, Row, RunID, columns
+from shipper.model import DeadLetter, Row, RunID, columns
 
 # The search for ids that are already there reads at most this many stretches of time, cut at the longest gaps.
 _RANGES = 16
@@ -57,7 +57,7 @@ class Writer:
         self._age = age
         self._clock = clock
         self._force = force
-        self._columns: list[list[object]] = [[] for _ in COLUMNS]
+        self._columns: list[list[object]] = [[] for _ in LOGS.columns]
         self._owners: list[Delivery] = []
         self._letters: list[tuple[Delivery, Letter]] = []
         self._drained: list[Delivery] = []
@@ -103,7 +103,7 @@ class Writer:
         for batch in taken:
             batch.before = [other for other in self._taken if not other.names.isdisjoint(batch.names)]
             self._taken.append(batch)
-        self._columns, self._owners, self._letters = [[] for _ in COLUMNS], [], []
+        self._columns, self._owners, self._letters = [[] for _ in LOGS.columns], [], []
         self._bytes, self._ended, self._oldest = 0, 0, None
         return taken
 

@@ -13,7 +13,7 @@ from shipper.normalize.places import NOWHERE, place_of
 
 # Actors up to this size are remembered, so many of them: a session's events all have the same.
 _REMEMBERED_SIZE = 1024
-_REMEMBERED = 16_384
+_REMEMBERED = 8192
 
 _SESSION_TAGS = (
     ("user_agent", "userAgent", "actor.session.user_agent"),

@@ -12,9 +12,9 @@ import yaml
 
 from shipper.demo import QUERIES
 from shipper.load.clickhouse import connect
-from shipper.model import COLUMNS
 from tests.cli.conftest import KEY, Shipper
 from tests.conftest import database_settings
+from tests.rows import COLUMNS
 
 NOWHERE = "http://127.0.0.1:9/v1"
 

@@ -7,6 +7,7 @@ import gc
 import gzip
 import os
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 import maxminddb
@@ -27,6 +28,7 @@ PARIS = city_record("FR", "Paris", 48.85, 2.35)
 PARIS_PLACE = Place(country="FR", city="Paris", latitude=48.85, longitude=2.35)
 NETWORK = "81.2.69.0/24"
 IP = "81.2.69.142"
+SMAPS = Path("/proc/self/smaps")
 
 
 def geoip(folder: Path, *databases: tuple[str, Mapping[str, object]], cache_size: int = 100) -> GeoIP:
@@ -200,6 +202,31 @@ def test_rows_of_one_address_keep_their_own_details(tmp_path: Path) -> None:
     assert enrichment.lookups == Lookups(1, 1)
 
 
+def test_rows_that_share_a_place_share_what_comes_of_it(tmp_path: Path) -> None:
+    """The place is merged once for all events that tell of it as one object."""
+    enrichment = geoip(tmp_path, ("GeoIP2-City", {NETWORK: PARIS}))
+    first, second = make_row(IP), make_row()
+    second.place = first.place
+    enrichment.enrich([first])
+    enrichment.enrich([second])
+    assert first.place == replace(PARIS_PLACE, ip=IP)
+    assert second.place is first.place
+
+
+def test_a_place_is_not_taken_for_one_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python gives the id of a freed object to another. So many places are kept as there may be, each with its id."""
+    monkeypatch.setattr("shipper.enrich.geoip._PLACES", 30)
+    enrichment = geoip(tmp_path, ("GeoIP2-City", {NETWORK: PARIS}))
+    row, found, kept = make_row(), [], []
+    for number in range(100):
+        row.place = Place(ip=f"81.2.69.{number}")
+        enrichment.enrich([row])
+        found.append(row.place.ip)
+        kept.append(len(enrichment._generation._merged))
+    assert found == [f"81.2.69.{number}" for number in range(100)]
+    assert kept == [number % 30 + 1 for number in range(100)]
+
+
 def test_enriching_twice_is_the_same_as_once(tmp_path: Path) -> None:
     """A batch that is enriched again, after a failed insert say, does not change."""
     enrichment = geoip(
@@ -274,6 +301,35 @@ def test_a_file_overwritten_after_it_was_opened_changes_nothing(tmp_path: Path) 
     row = make_row(IP)
     enrichment.enrich([row])
     assert place_of(row) == PARIS_PLACE
+
+
+def _resident() -> int:
+    """KiB of databases' copies that count as memory of this process."""
+    total, ours = 0, False
+    for line in SMAPS.read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if "-" in name:
+            ours = "memfd:geoip" in line
+        elif ours and name == "Rss":
+            total += int(rest.removesuffix("kB"))
+    return total
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="there is nothing that says which pages are resident")
+def test_a_database_that_is_looked_up_in_is_not_kept_in_memory_as_a_whole(tmp_path: Path) -> None:
+    """What was read of its copy is given back after some look-ups, and the next ones find what they found before."""
+    path = write_mmdb(tmp_path / WHOLE, "GeoIP2-City", {NETWORK: PARIS})
+    content = path.read_bytes()
+    end = content.rindex(b"\xab\xcd\xefMaxMind.com")
+    path.write_bytes(content[:end] + bytes(4 << 20) + content[end:])
+    database = open_database(path)
+    address = ip_address(IP)
+    found = database.find(address)
+    assert database._mapped is not None
+    assert len(database._mapped.read()[:]) > 4 << 20
+    before = _resident()
+    assert [database.find(address) for _ in range(128)] == [found] * 128
+    assert before - _resident() > 3 << 10
 
 
 def test_databases_are_told_with_type_and_build_time(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from shipper.load.clickhouse import Database
-from shipper.load.tables import LOGS
 from tests.load.rows import NOON
+from tests.rows import COLUMNS
 
 WINDOW = 300
 # The window in which the events first arrive.
@@ -117,8 +117,8 @@ async def test_it_shows_the_columns_of_the_table(twice: Database) -> None:
     window = {"from": FIRST + 3 * WINDOW, "to": FIRST + 4 * WINDOW}
     asked = f"{VIEW.removeprefix('SELECT eventID').removesuffix('ORDER BY eventID')} WHERE eventID = '103'"
     [row] = await twice.query(f"SELECT * {asked}", window)
-    assert [row] == await twice.query(f"SELECT {', '.join(LOGS.columns)} {asked}", window)
-    values = dict(zip(LOGS.columns, row, strict=True))
+    assert [row] == await twice.query(f"SELECT {', '.join(COLUMNS)} {asked}", window)
+    values = dict(zip(COLUMNS, row, strict=True))
     assert (values["receivedAt"], values["rawLog"]) == (FIRST + 903, f"received at {FIRST + 903}")
 
 

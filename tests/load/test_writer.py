@@ -17,7 +17,7 @@ from shipper.load.faults import Unwritable
 from shipper.load.ledger import Ledger
 from shipper.load.tables import LOGS as TABLE
 from shipper.load.writer import _ranges
-from shipper.model import COLUMNS, Lane, Window, columns
+from shipper.model import Lane, Window, columns
 from tests.load.rows import (
     NOON,
     OTHER,
@@ -33,7 +33,7 @@ from tests.load.rows import (
     rows,
     writer,
 )
-from tests.rows import flat
+from tests.rows import COLUMNS, flat
 
 HOUR = Window(NOON, NOON + 3600)
 LOGS = "openai_audit_logs"

@@ -21,15 +21,16 @@ from shipper.fetch.paging import Pager
 from shipper.fetch.windows import Coverage, Schedule
 from shipper.load.batches import Batch, Delivery
 from shipper.load.lease import Lease
+from shipper.load.tables import LOGS
 from shipper.load.writer import Writer, _coverage
-from shipper.model import COLUMNS, Page, Window
+from shipper.model import Page, Window
 from shipper.pipeline import Arrival, Clock, Feed, Reading
 from tests.model import process
 from tests.model.machine import Shipping
 from tests.model.oracle import HOUR, MINUTE, Loss
 from tests.model.process import Client, lease, next_id, work
 
-RAW = COLUMNS.index("rawLog")
+RAW = LOGS.columns.index("rawLog")
 # The first step makes the organization and the settings.
 _EVERY = settings(
     stateful_step_count=1 + 30, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True
@@ -212,7 +213,7 @@ def test_finds_bytes_that_were_written_anew(monkeypatch: pytest.MonkeyPatch) -> 
     insert = Writer._insert
 
     async def tidy(self: Writer, batch: Batch, indexes: Sequence[int]) -> list[int]:
-        raw = COLUMNS.index("rawLog")
+        raw = LOGS.columns.index("rawLog")
         tidied = [
             [one.replace(b"  ", b" ") for one in column] if n == raw else column
             for n, column in enumerate(batch.columns)

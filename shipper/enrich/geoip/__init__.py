@@ -28,6 +28,10 @@ __all__ = ["TRY_AGAIN_AFTER", "Database", "GeoIP", "Verdict", "open_database", "
 
 CACHE_SIZE = 65_536
 
+# Events share the place that they tell of while normalize remembers who acted. Twice as many as it remembers, since a
+# place that one event only tells of takes room here too.
+_PLACES = 16_384
+
 RESERVED_TAG = "srcIPReserved"
 FAILED_TAG = "geoipFailed"
 
@@ -53,8 +57,9 @@ class Generation:
         self._found = 0
         self._failed = 0
         self.find = lru_cache(cache_size)(self._look_up)
-        # The API mostly tells the same about the same address, so that is done once as well.
-        self.merged = lru_cache(cache_size)(self._merge)
+        # What was told, what came of it, and the marks: by the id of what was told. The entry keeps that alive, so no
+        # other place can get its id. To find it by its ten fields would take longer than all else here.
+        self._merged: dict[int, tuple[Place, Place, dict[str, str]]] = {}
 
     @property
     def lookups(self) -> Lookups:
@@ -86,14 +91,27 @@ class Generation:
             self._found += 1
         return Finding(NOWHERE if place == NOWHERE else place, failed=",".join(failed))
 
-    def _merge(self, told: Place) -> tuple[Place, dict[str, str]]:
-        """What an event told of its place, beside what is known about its address; and the marks."""
+    def enrich(self, rows: Sequence[Row]) -> None:
+        """Put what is known about an address beside what the event told of its place, and set the marks."""
+        merged = self._merged
+        for row in rows:
+            if row.place.ip:
+                _, row.place, marks = merged.get(id(row.place)) or self._merge(row.place)
+                if marks:
+                    row.tags = {**row.tags, **marks}
+
+    def _merge(self, told: Place) -> tuple[Place, Place, dict[str, str]]:
         place, reserved, failed = self.find(told.ip)
         marks = {RESERVED_TAG: reserved, FAILED_TAG: failed}
-        return (
+        merged = (
+            told,
             told if place is NOWHERE else merge(place, told),
             {name: mark for name, mark in marks.items() if mark},
         )
+        if len(self._merged) >= _PLACES:
+            self._merged.clear()
+        self._merged[id(told)] = merged
+        return merged
 
 
 class WatchedDatabase:
@@ -218,12 +236,7 @@ class GeoIP:
         return sum(watched.refused for watched in self._watched)
 
     def enrich(self, rows: Sequence[Row]) -> None:
-        generation = self._generation
-        for row in rows:
-            if row.place.ip:
-                row.place, marks = generation.merged(row.place)
-                if marks:
-                    row.tags = {**row.tags, **marks}
+        self._generation.enrich(rows)
 
     def refresh(self) -> None:
         replaced = [watched.refresh() for watched in self._watched]

@@ -9,12 +9,13 @@ addresses never starts a child, and none spends more than about twice the time t
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import maxminddb
 
@@ -42,6 +43,10 @@ DAMAGE = (
 _FEWEST_LOOKUPS = 1000
 _BYTES_PER_LOOKUP = 1024
 
+# After so many look-ups of the pure reader what they have touched is given back: the kernel maps 64 KB around each byte
+# that is read, and soon counts most of the database as memory of this process.
+_LOOKUPS_MAPPED = 128
+
 # The families whose fields have a column. Other makers' databases in the same format name them the same way
 # (`DBIP-City-Lite`), regional editions add a word (`GeoIP2-City-Europe`).
 _FAMILY = re.compile(
@@ -52,16 +57,38 @@ _FAMILY = re.compile(
 _PROBES = ("1.1.1.1", "8.8.8.8", "2001:4860:4860::8888")
 
 
+class _Mapped:
+    """A copy mapped into memory. To maxminddb it is a file, as its own reader of maps keeps the map to itself."""
+
+    def __init__(self, copy: PrivateCopy) -> None:
+        # Opened anew, to be read only: not every kernel lets a sealed file be mapped that is open for writing.
+        with copy.path.open("rb") as file:
+            self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def read(self) -> mmap.mmap:
+        return self._pages
+
+    def give_back(self) -> None:
+        """Let go of the pages that were read; those that are read again come back by themselves."""
+        # A system may not have it, or refuse. Then there is only more memory in use.
+        if hasattr(mmap, "MADV_DONTNEED"):
+            with suppress(OSError):
+                self._pages.madvise(mmap.MADV_DONTNEED)
+
+
 class Database:
     """One open .mmdb file, looked up through the pure reader until a trial has found it sound, then through C."""
 
-    def __init__(self, info: DatabaseInfo, ip_version: int, copy: PrivateCopy, reader: maxminddb.Reader) -> None:
+    def __init__(
+        self, info: DatabaseInfo, ip_version: int, copy: PrivateCopy, reader: maxminddb.Reader, mapped: _Mapped
+    ) -> None:
         self.info = info
         self.trial_after = max(_FEWEST_LOOKUPS, copy.size // _BYTES_PER_LOOKUP)
         self.verdict: Verdict | None = None
         self._ip_version = ip_version
         self._copy = copy
         self._reader = reader
+        self._mapped: _Mapped | None = mapped
         self._trial: Trial | None = None
         self._lookups = 0
 
@@ -75,6 +102,8 @@ class Database:
         if address.version > self._ip_version:
             return None
         self._lookups += 1
+        if self._mapped is not None and self._lookups % _LOOKUPS_MAPPED == 0:
+            self._mapped.give_back()
         record = self._reader.get(address)
         return None if record is None else read_record(record)
 
@@ -97,6 +126,7 @@ class Database:
                     # It opened in the child. Should this process be short of something, the pure reader goes on.
                     with suppress(OSError, *DAMAGE):
                         self._reader = maxminddb.open_database(self._copy.path, maxminddb.MODE_MMAP_EXT)
+                        self._mapped = None
                 self._copy.close()
         return self.verdict
 
@@ -111,13 +141,14 @@ def open_database(path: Path) -> Database:
     """Copy a database and look into it. Raises ConfigError when it is not one whose fields have columns."""
     copy = _copy(path)
     try:
-        reader = maxminddb.open_database(copy.path, maxminddb.MODE_MMAP)
+        mapped = _Mapped(copy)
+        reader = maxminddb.open_database(cast("Any", mapped), maxminddb.MODE_FD)
     except OSError as error:
         raise _not_readable(path, error) from None
     except DAMAGE as error:
         raise not_usable(path, "not a MaxMind DB file") from error
     info, version = _read_metadata(path, reader)
-    database = Database(info, version, copy, reader)
+    database = Database(info, version, copy, reader, mapped)
     try:
         for probe in _PROBES:
             database.find(ip_address(probe))
