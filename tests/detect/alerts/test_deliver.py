@@ -301,6 +301,17 @@ async def test_an_attack_that_goes_on_is_not_opened_before_it_was_ended(database
         assert sent == ["trigger", "resolve", "resolve", "trigger"]
 
 
+async def test_no_finding_is_twice_in_one_request(database: RetryingDatabase) -> None:
+    """Acknowledged by somebody who died before the end was queued, and then added to."""
+    async with receiving() as receiver:
+        loaded = settings(route("alertmanager", receiver.url))
+        await queued(database, list(loaded.alert_routes), ONE, TWO)
+        await findings.acknowledge(database, [ONE.id], now=NOW + 10, by="eve", note="")
+        await outbox.queue(database, RUN, [ONE], loaded.alert_routes, (), NOW + 15, grown={ONE.id})
+        assert (await Delivery()(database, loaded)).delivered == 3
+        assert [len(json.loads(got.body)) for got in receiver.got] == [2, 1]
+
+
 async def test_a_webhook_is_told_anew_under_another_key(database: RetryingDatabase) -> None:
     """A receiver takes a key that it has seen as done."""
     async with receiving() as receiver:
