@@ -98,8 +98,8 @@ def ack(
 ) -> int:
     """Note that somebody has looked at findings.
 
-    They are no longer listed until they are added to. Routes that know an end (PagerDuty, Alertmanager) are told by the
-    next `shipper detect`.
+    They are no longer listed until they are added to, and then sent again. Routes that know an end (PagerDuty,
+    Alertmanager) are told of it by the next `shipper detect`.
     """
     loaded = settings()
     ids = [_only(loaded, one).id for one in findings]

@@ -173,7 +173,10 @@ class Pass:
             await self.database.insert(DETECTIONS.name, DETECTIONS.columns, DETECTIONS.types, data, token=token)
 
     async def keep(self, outcomes: Sequence[Outcome]) -> set[str]:
-        """Add to the table what is new. Returns the ids of the findings that were added to."""
+        """Add to the table what is new; a finding whose events are all there already stays as it is.
+
+        Returns the ids of those that were added to.
+        """
         findings = [finding for outcome in outcomes for finding in outcome.findings]
         known = await proofs(self.database, [finding.id for finding in findings])
         grown = [finding for finding in findings if not known.get(finding.id, set()).issuperset(finding.events)]

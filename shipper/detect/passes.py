@@ -179,9 +179,16 @@ class Detections:
     async def _queue(
         self, database: Database, report: Report, outcomes: Sequence[Outcome], grown: Collection[str]
     ) -> None:
+        """Queue what the window found, which is in its table by then. After a crash it is found and queued again."""
         findings = [finding for outcome in outcomes for finding in outcome.findings]
         queued = await outbox.queue(
-            database, report.run_id, findings, self.settings.alert_routes, self.settings.suppressions, self.clock()
+            database,
+            report.run_id,
+            findings,
+            self.settings.alert_routes,
+            self.settings.suppressions,
+            self.clock(),
+            grown=grown,
         )
         report.queued += queued.total
         report.suppressed += queued.suppressed

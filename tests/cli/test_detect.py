@@ -39,8 +39,14 @@ def shipped(shipper: Shipper, tmp_path: Path) -> Shipper:
 
 
 def test_what_was_received_is_looked_at_once(shipped: Shipper) -> None:
-    """The first pass finds it; the second has nothing left to look at. Two days are two findings."""
-    shipped("detect", "--dry-run", **DATA)
+    """Once the second in which it came is over, a pass finds it, and the next one has nothing left to look at.
+
+    Two days are two findings.
+    """
+    while not (one := json.loads(shipped("detect", "--json", **DATA).out))["findings"]:
+        assert one["until"] <= f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    assert len(one["findings"]) == 2
+    assert json.loads(shipped("detect", "--json", **DATA).out)["findings"] == []
     first = shipped("detect", "--json", *ALL, **DATA)
     assert (first.code, len(json.loads(first.out)["findings"])) == (0, 2)
     listed = shipped("findings", "list", **DATA)
@@ -63,6 +69,21 @@ def test_a_finding_says_who_what_and_what_to_do(shipped: Shipper) -> None:
     [row] = json.loads(shipped("query", "--json", sql, **DATA).out)
     assert (row["eventType"], row["actorUserEmail"]) == ("scim.disabled", "olga@corp.example")
     assert json.loads(shipped("findings", "show", one, "--json", **DATA).out)["id"] == one
+
+
+def test_nothing_of_a_finding_is_a_command_to_a_terminal(shipper: Shipper, tmp_path: Path) -> None:
+    """An address with an escape sequence and a line of its own is shown as what it is, in the table and in full."""
+    body = json.loads(_event(1, "scim.disabled", 1_773_230_400))
+    body["actor"]["session"]["user"]["email"] = "\x1b[2Jolga@corp.example\nAbout:     nobody"
+    (tmp_path / "events.ndjson").write_text(json.dumps(body) + "\n")
+    assert shipper("replay", "events.ndjson", **DATA).code == 0
+    found = shipper("detect", *ALL, **DATA)
+    [one] = json.loads(shipper("findings", "list", "--json", **DATA).out)
+    told = shipper("findings", "show", one["id"], **DATA)
+    for shown in (found.out, told.out):
+        assert "\x1b" not in shown
+        assert "\nAbout:     nobody" not in shown
+    assert "\\x1b[2Jolga@corp.example\\nAbout:     nobody" in told.out
 
 
 def test_an_acknowledged_finding_is_no_longer_listed(shipped: Shipper) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import shipper.pipeline
-from shipper.cli.letters import _printable
+from shipper.cli.render import printable
 from shipper.model import DeadLetter, RawEvent, Row
 from shipper.normalize import normalize
 from tests.cli.conftest import Shipper
@@ -70,7 +70,9 @@ def test_show_escapes_on_a_terminal_what_could_be_a_command(replayed: Shipper, m
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     result = replayed("dead-letters", "show", ID)
     assert result.out == '{"id":"a2","note":"\\x1b[31m"}\n'
-    assert _printable(b"a\tb\r\x07\xff\n\xc2\x9b") == "a\\tb\\r\\x07\\xff\n\\x9b"
+    bytes_of_all_kinds = b"a\tb\r\x07\xff\n\xc2\x9b".decode(errors="backslashreplace")
+    assert printable(bytes_of_all_kinds, keep="\n") == "a\\tb\\r\\x07\\xff\n\\x9b"
+    assert printable("plain\n") == "plain\\n"
 
 
 def test_replay_says_how_many_became_rows(replayed: Shipper, monkeypatch: pytest.MonkeyPatch) -> None:
