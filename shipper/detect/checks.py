@@ -21,6 +21,8 @@ from shipper.model import WorkspaceID
 from shipper.normalize.catalog import known_types
 
 _DAY = 86_400
+# A window for each moment at which an event of the cases is received, but not for more than about so many.
+_PIECES = 16
 # When bystanders are received: after all cases.
 _LATER = NOON + 400 * _DAY
 # Nearly the first and the last second there is, as a client may send them, in minutes from the cases.
@@ -227,7 +229,7 @@ class Checker:
                 for trial in trials
                 if trial.workspace in elsewhere
             ]
-        edges = sorted({start, *at, end})
+        edges = sorted({start, *at[:: -(-len(at) // _PIECES)], end})
         pieces = await self._emitted(rule, list(pairwise(edges)))
         complaints += [
             f"{trial.case.why}: a window for each moment finds another thing than one window ({trial.workspace})"

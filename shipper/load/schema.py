@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from shipper.errors import SchemaError
 from shipper.load.clickhouse import Database
@@ -85,15 +85,30 @@ async def apply(database: Database, *, clock: Callable[[], float] = time.time) -
     Raises SchemaError as `pending` does, DatabaseRefused when the user may not create tables.
     """
     missing = await _pending(database)
-    for migration in missing:
-        for statement in migration.statements:
-            await database.command(statement)
+    done: list[Migration] = []
+    try:
+        for migration in missing:
+            for statement in migration.statements:
+                await database.command(statement)
+            done.append(migration)
+    finally:
         # The statements say IF NOT EXISTS, so that a crash before this line repeats them without harm.
-        await database.insert(
-            MIGRATIONS.name,
-            MIGRATIONS.columns,
-            MIGRATIONS.types,
-            [[migration.version], [migration.name], [migration.checksum], [int(clock())]],
-            token=f"{migration.version}/{migration.checksum}",
-        )
-    return [migration.name for migration in missing]
+        await _record(database, done, int(clock()))
+    return [migration.name for migration in done]
+
+
+async def _record(database: Database, done: Sequence[Migration], now: int) -> None:
+    if not done:
+        return
+    await database.insert(
+        MIGRATIONS.name,
+        MIGRATIONS.columns,
+        MIGRATIONS.types,
+        [
+            [migration.version for migration in done],
+            [migration.name for migration in done],
+            [migration.checksum for migration in done],
+            [now] * len(done),
+        ],
+        token=" ".join(f"{migration.version}/{migration.checksum}" for migration in done),
+    )

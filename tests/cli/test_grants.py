@@ -201,7 +201,7 @@ def test_the_writer_does_its_whole_work(as_user: As) -> None:
 @pytest.mark.usefixtures("migrated")
 def test_the_writer_detects_and_the_reader_sees_it(as_user: As) -> None:
     """Every rule runs with the writer's rights, and findings are acknowledged; the reader lists them."""
-    Path("archive.ndjson").write_text('{"id": "e-1", "type": "scim.disabled", "effective_at": 1700000000}\n')
+    Path("archive.ndjson").write_text('{"id": "e-scim", "type": "scim.disabled", "effective_at": 1700000000}\n')
     assert as_user("writer", "replay", "archive.ndjson").code == 0
     tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
     found = as_user("writer", "detect", "--from", "1d", "--to", tomorrow, "--json")

@@ -459,7 +459,8 @@ async def test_of_many_that_do_not_wait_for_long_one_stays_and_the_others_leave(
     async with asyncio.timeout(120):
         won = await asyncio.gather(*(claim(number, database) for number, database in enumerate(databases)))
     assert won.count(True) == 1
-    assert all(f"run run-{won.index(True)} " in str(error) for error in left)
+    # Whoever held it then: on a slow machine one can give up before the others have made way.
+    assert all("is being written by run run-" in str(error) for error in left)
     for database in databases:
         await database.close()
 
