@@ -113,7 +113,7 @@ def _unspaced(rule: Rule) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A case in its workspace, and what is expected of it: None of a silent one."""
+    """A case in its workspace, and whether the rule has to fire on it."""
 
     case: Case
     workspace: str

@@ -71,7 +71,7 @@ def finding_id(workspace_id: str, rule: str, entity: str, bucket_start: int) -> 
 
 
 async def add(database: Database, run_id: RunID, findings: Sequence[Finding], *, window: tuple[int, int]) -> None:
-    """Add to the table what one rule found in one window. Harmless when it is repeated."""
+    """Add to the table what rules found in one window. Harmless when it is repeated."""
     if not findings:
         return
     rows = [
