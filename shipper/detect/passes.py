@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,9 +106,9 @@ class Detections:
         report = Report(RunID(uuid4().hex), len(self.rules))
         async with self._leased(report.run_id) as database:
             one = self._pass(database, report)
-            steps = await self._steps(one, report)
-            # A new rule that cannot be asked yet begins here, however long that lasts.
             known = await one.watermarks()
+            steps = await self._steps(known, report)
+            # A new rule that cannot be asked yet begins here, however long that lasts.
             await one.mark(
                 {rule.id: window.start for window, rules in reversed(steps) for rule in rules if rule.id not in known}
             )
@@ -154,7 +154,7 @@ class Detections:
         async def settle(_: Sequence[Outcome]) -> None:
             return
 
-        steps = await self._steps(one, report)
+        steps = await self._steps(await one.watermarks(), report)
         for number, (window, rules) in enumerate(steps):
             self._go_on(number, len(steps))
             await self._look(one, report, rules, window, settle)
@@ -200,7 +200,7 @@ class Detections:
             report.refused += sent.refused
             report.alerts = sent
 
-    async def _steps(self, one: Pass, report: Report) -> list[tuple[Window, list[Rule]]]:
+    async def _steps(self, watermarks: Mapping[str, int], report: Report) -> list[tuple[Window, list[Rule]]]:
         """The windows to look at. They end where all that was received before has been written."""
         alone = self.settings.clickhouse_url.startswith("chdb:")
         now, landed = await landed_until(self.database, besides=DETECTOR, alone=alone)
@@ -212,7 +212,7 @@ class Detections:
         lookback, step = self.settings.detect_lookback, self.settings.detect_step
         return plan(
             self.rules,
-            await one.watermarks(),
+            watermarks,
             report.until,
             lookback=int(lookback.total_seconds()),
             step=int(step.total_seconds()),
