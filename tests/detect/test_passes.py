@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ async def test_an_outage_is_caught_up_in_bounded_windows(
         f"INSERT INTO openai_audit_watermarks (rule, watermark) VALUES ('{rule.id}', toDateTime({START}))"
     )
     await insert_rows(database, [event(number, at=START + number * HOUR) for number in range(3)])
-    steps = settings.model_copy(update={"detect_step": settings.lease_ttl * 60})
+    steps = settings.model_copy(update={"detect_step": timedelta(hours=1)})
     told: list[tuple[int, int]] = []
     report = await detections(steps, database, [rule], progress=lambda done, of: told.append((done, of))).live()
     rows = await database.query(
@@ -291,7 +292,7 @@ async def test_a_stop_ends_it_between_two_windows(database: RetryingDatabase, se
     await database.command(
         f"INSERT INTO openai_audit_watermarks (rule, watermark) VALUES ('{rule.id}', toDateTime({START}))"
     )
-    hourly = settings.model_copy(update={"detect_step": settings.lease_ttl * 60})
+    hourly = settings.model_copy(update={"detect_step": timedelta(hours=1)})
     pass_ = detections(hourly, database, [rule])
     pass_.progress = lambda done, of: pass_.stop.set() if done == 1 else None
     with pytest.raises(Interrupted):
@@ -331,7 +332,7 @@ async def test_a_rule_can_do_no_harm(database: RetryingDatabase, settings: Setti
     """Statements that write, that never end or that take all memory fail, within the limits, and nothing is gone."""
     await insert_rows(database, [event(1, at=START)])
     bad = written(tmp_path, "bad_rule", sql)
-    small = settings.model_copy(update={"detect_memory": 64 * 1024 * 1024, "detect_timeout": settings.lease_ttl / 60})
+    small = settings.model_copy(update={"detect_memory": 64 * 1024 * 1024, "detect_timeout": timedelta(seconds=1)})
     report = await detections(small, database, [bad]).backtest(Window(START, START + 1), dry=True)
     assert list(report.failed) == ["bad_rule"]
     assert await database.query("SELECT count() FROM openai_audit_logs") == [(1,)]
