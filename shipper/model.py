@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, NewType
+from typing import NewType
 
 import msgspec
 
@@ -85,11 +84,18 @@ class DeadLetter(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Kind(msgspec.Struct, frozen=True, gc=False):
+    """The type of an event, and the tags that all its events have."""
+
+    name: str = ""
+    read_only: bool = False
+    tags: dict[str, str] = {}
+
+
 class Actor(msgspec.Struct, frozen=True, gc=False):
     """Who acted. `identity` is the column `actor`."""
 
     type: str = ""
-    ip: str = ""
     user_id: str = ""
     user_email: str = ""
     api_key_id: str = ""
@@ -98,8 +104,17 @@ class Actor(msgspec.Struct, frozen=True, gc=False):
     identity: dict[str, str] = {}
 
 
+class Client(msgspec.Struct, frozen=True, gc=False):
+    """With what: the tags that tell a session's software and TLS fingerprints."""
+
+    tags: dict[str, str] = {}
+
+
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """Where from: the src* columns. `''` and 0 are unknown; `ip` is canonical."""
+    """Where from: the src* columns, actorIP, and the tags that go with them. `''` and 0 are unknown.
+
+    `ip` is canonical, `address` is what the event says.
+    """
 
     country: str = ""
     as_number: int = 0
@@ -111,6 +126,8 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     longitude: float = 0.0
     user_type: str = ""
     ip: str = ""
+    address: str = ""
+    tags: dict[str, str] = {}
 
 
 class Project(msgspec.Struct, frozen=True, gc=False):
@@ -123,76 +140,24 @@ class Project(msgspec.Struct, frozen=True, gc=False):
 class Row(msgspec.Struct, gc=False):
     """One row of `openai_audit_logs`. What many rows have in common they share: it is to be read, not changed.
 
-    Times are Unix seconds. `raw` stays bytes: the driver writes bytes to a String column unchanged. An enrichment is
-    (data, name, provider, type, value).
+    Times are Unix seconds. `tags` are those that no part has. `raw` stays bytes. An enrichment
+    is (data, name, provider, type, value).
     """
 
     source: Source
     received_at: int
     id: str
     event_time: int
-    event_type: str
     event_id: str
+    kind: Kind
     actor: Actor
+    client: Client
     place: Place
     project: Project
     tags: dict[str, str]
     resources: list[str]
-    read_only: bool
     raw: bytes
     enrichments: list[tuple[dict[str, str], str, str, str, str]] = []
-
-
-def columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """The rows as the table's columns, named and ordered as they are there: the shape the driver writes fastest.
-
-    The columns dst* are not among them: the API tells nothing about a destination, and the table has the defaults for
-    them. The schema's SQL is the truth; a test compares it with this function.
-    """
-    sources = [row.source for row in rows]
-    actors = [row.actor for row in rows]
-    places = [row.place for row in rows]
-    projects = [row.project for row in rows]
-    types = [row.event_type for row in rows]
-    openai = [SOURCE_TYPE] * len(rows)
-    return {
-        "workspaceID": [source.workspace_id for source in sources],
-        "sourceID": [source.source_id for source in sources],
-        "sourceType": openai,
-        "sourceTTL": [source.retention_days for source in sources],
-        "receivedAt": [row.received_at for row in rows],
-        "id": [row.id for row in rows],
-        "eventTime": [row.event_time for row in rows],
-        "eventName": types,
-        "eventID": [row.event_id for row in rows],
-        "srcIP": [place.ip for place in places],
-        "srcASCountryCode": [place.country for place in places],
-        "srcASNumber": [place.as_number for place in places],
-        "srcASOrganization": [place.as_organization for place in places],
-        "srcCity": [place.city for place in places],
-        "srcConnectionType": [place.connection_type for place in places],
-        "srcISP": [place.isp for place in places],
-        "srcLatitude": [place.latitude for place in places],
-        "srcLongitude": [place.longitude for place in places],
-        "srcUserType": [place.user_type for place in places],
-        "actor": [actor.identity for actor in actors],
-        "tags": [row.tags for row in rows],
-        "resources": [row.resources for row in rows],
-        "serviceName": openai,
-        "enrichments": [row.enrichments for row in rows],
-        "readOnly": [row.read_only for row in rows],
-        "rawLog": [row.raw for row in rows],
-        "eventType": types,
-        "actorType": [actor.type for actor in actors],
-        "actorIP": [actor.ip for actor in actors],
-        "actorUserID": [actor.user_id for actor in actors],
-        "actorUserEmail": [actor.user_email for actor in actors],
-        "apiKeyID": [actor.api_key_id for actor in actors],
-        "apiKeyType": [actor.api_key_type for actor in actors],
-        "serviceAccountID": [actor.service_account_id for actor in actors],
-        "projectID": [project.id for project in projects],
-        "projectName": [project.name for project in projects],
-    }
 
 
 def iso(seconds: int) -> str:

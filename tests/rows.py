@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from shipper.model import Actor, Place, Project, Row, Source, columns
+from shipper.load.rows import values
+from shipper.model import Actor, Client, Kind, Place, Project, Row, Source
 
 # The table's columns, in its order.
 COLUMNS = (
@@ -29,7 +30,6 @@ _PARTS: dict[str, tuple[type[Any], dict[str, str]]] = {
         {
             "actor": "identity",
             "actorType": "type",
-            "actorIP": "ip",
             "actorUserID": "user_id",
             "actorUserEmail": "user_email",
             "apiKeyID": "api_key_id",
@@ -50,19 +50,20 @@ _PARTS: dict[str, tuple[type[Any], dict[str, str]]] = {
             "srcLatitude": "latitude",
             "srcLongitude": "longitude",
             "srcUserType": "user_type",
+            "actorIP": "address",
         },
     ),
+    "kind": (Kind, {"eventType": "name", "readOnly": "read_only"}),
+    "client": (Client, {}),
     "project": (Project, {"projectID": "id", "projectName": "name"}),
 }
 _OWN = {
     "receivedAt": "received_at",
     "id": "id",
     "eventTime": "event_time",
-    "eventType": "event_type",
     "eventID": "event_id",
     "tags": "tags",
     "resources": "resources",
-    "readOnly": "read_only",
     "rawLog": "raw",
     "enrichments": "enrichments",
 }
@@ -72,11 +73,9 @@ _DEFAULTS: dict[str, Any] = {
     "receivedAt": 0,
     "id": "r",
     "eventTime": 0,
-    "eventType": "",
     "eventID": "e",
     "tags": {},
     "resources": [],
-    "readOnly": False,
     "rawLog": b"",
 }
 
@@ -93,8 +92,7 @@ def make_row(**values: Any) -> Row:
 
 def flat(row: Row) -> dict[str, Any]:
     """The row's 46 columns, as the table has them."""
-    written = {name: values[0] for name, values in columns([row]).items()}
-    found = _DESTINATION | written
+    found = _DESTINATION | values(row)
     return {name: found[name] for name in COLUMNS}
 
 

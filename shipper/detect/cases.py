@@ -33,8 +33,10 @@ from shipper.detect.rule import Case, Event, Rule
 from shipper.durations import parse_duration
 from shipper.errors import ConfigError
 from shipper.load.clickhouse import Database
+from shipper.load.rowbinary import encode
+from shipper.load.rows import values
 from shipper.load.tables import DETECTIONS, LOGS, TABLES, insert_token
-from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, WorkspaceID, columns
+from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, WorkspaceID
 from shipper.normalize.events import normalize
 
 # When the cases begin: 2026-03-11 12:00:00 UTC, a Wednesday.
@@ -162,19 +164,18 @@ def _who(words: dict[str, Any]) -> str:
 
 async def insert(database: Database, placed: Sequence[Placed]) -> None:
     """Write the cases' rows."""
-    rows = [one for one in placed if one.row is not None]
-    table = columns([one.row for one in rows if one.row is not None])
-    for number, one in enumerate(rows):
-        for name, value in one.columns.items():
-            if name not in table:
+    rows = []
+    for one in placed:
+        if one.row is not None:
+            if unknown := one.columns.keys() - set(LOGS.columns):
                 raise ConfigError(
-                    f"a case sets {name!r}, which is no column of an event", hint="See `shipper schema show`."
+                    f"a case sets {min(unknown)!r}, which is no column of an event", hint="See `shipper schema show`."
                 )
-            table[name] = list(table[name])
-            table[name][number] = value
+            rows.append(values(one.row) | one.columns)
     if rows:
-        token = insert_token(RunID("cases"), LOGS, [one.row.id for one in rows if one.row is not None])
-        await database.insert(LOGS.name, LOGS.columns, LOGS.types, list(table.values()), token=token)
+        data = [[row[name] for name in LOGS.columns] for row in rows]
+        token = insert_token(RunID("cases"), LOGS, [row["id"] for row in rows])
+        await database.insert(LOGS.name, LOGS.columns, LOGS.encode(data), token=token)
     if any(one.table == DETECTIONS.name for one in placed):
         # The cases are older than the table keeps its rows.
         await database.command(f"ALTER TABLE {DETECTIONS.name} MODIFY TTL finishedAt + toIntervalDay(20000)")
@@ -194,7 +195,7 @@ async def _insert_other(database: Database, one: Placed) -> None:
         datetime.fromtimestamp(one.columns[name], UTC) if kind.startswith("DateTime64") else one.columns[name]
         for name, kind in known
     ]
-    await database.insert(table.name, names, types, [[value] for value in values], token=token)
+    await database.insert(table.name, names, encode(types, [values]), token=token)
 
 
 def moments(placed: Iterable[Placed]) -> list[int]:

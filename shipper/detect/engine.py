@@ -169,8 +169,7 @@ class Pass:
         ]
         if rows:
             token = insert_token(self.run_id, DETECTIONS, [f"{row[1]} {row[2]} {row[3]}" for row in rows])
-            data = list(zip(*rows, strict=True))
-            await self.database.insert(DETECTIONS.name, DETECTIONS.columns, DETECTIONS.types, data, token=token)
+            await self.database.insert(DETECTIONS.name, DETECTIONS.columns, DETECTIONS.encode(rows), token=token)
 
     async def keep(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Add to the table what is new; a finding whose events are all there already stays as it is.
@@ -192,9 +191,9 @@ class Pass:
         """Write down how far rules have come."""
         if not watermarks:
             return
-        data: list[list[object]] = [list(watermarks), list(watermarks.values())]
         token = insert_token(self.run_id, WATERMARKS, [f"{rule} {end}" for rule, end in watermarks.items()])
-        await self.database.insert(WATERMARKS.name, WATERMARKS.columns, WATERMARKS.types, data, token=token)
+        rows = WATERMARKS.encode(watermarks.items())
+        await self.database.insert(WATERMARKS.name, WATERMARKS.columns, rows, token=token)
 
 
 def _over_a_limit(error: ShipperError) -> bool:

@@ -85,11 +85,11 @@ async def add(database: Database, run_id: RunID, findings: Sequence[Finding], *,
         for one in findings
     ]
     token = insert_token(run_id, FINDINGS, [*map(str, window), *(one.id for one in findings)])
-    await database.insert(FINDINGS.name, FINDINGS.columns, FINDINGS.types, list(zip(*rows, strict=True)), token=token)
+    await database.insert(FINDINGS.name, FINDINGS.columns, FINDINGS.encode(rows), token=token)
 
 
-def _proof(proof: Proof) -> tuple[str, datetime, str]:
-    return (proof.source_id, datetime.fromtimestamp(proof.event_time, UTC), proof.id)
+def _proof(proof: Proof) -> tuple[str, int, str]:
+    return (proof.source_id, proof.event_time, proof.id)
 
 
 def _moment(milliseconds: int) -> datetime:
@@ -174,11 +174,9 @@ async def acknowledge(database: Database, ids: Iterable[str], *, now: float, by:
     if not wanted:
         return
     moment = datetime.fromtimestamp(now, UTC)
-    size = len(wanted)
     await database.insert(
         ACKNOWLEDGED.name,
         ACKNOWLEDGED.columns,
-        ACKNOWLEDGED.types,
-        [wanted, [moment] * size, [by] * size, [note] * size],
+        ACKNOWLEDGED.encode([(one, moment, by, note) for one in wanted]),
         token=insert_token(RunID(f"{now}"), ACKNOWLEDGED, wanted),
     )

@@ -76,6 +76,8 @@ def merge(known: Place, later: Place) -> Place:
         isp = isp or later.isp
     return Place(
         ip=known.ip or later.ip,
+        address=known.address or later.address,
+        tags=known.tags or later.tags,
         country=country,
         as_number=as_number,
         as_organization=as_organization,

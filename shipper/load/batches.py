@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
-from shipper.load.dead_letters import Letter, Looked, unwritable
-from shipper.load.tables import LOGS
+import msgspec
+
+from shipper.load.dead_letters import Letter, Looked
 from shipper.model import Lane, Source, Window
 from shipper.telemetry import LaneReport
 
 # ClickHouse refuses an insert block that touches more (max_partitions_per_insert_block).
 _PARTITIONS = 100
 _DAY = 86_400
-
-_ID, _TIME, _EVENT_ID, _RECEIVED_AT, _RAW = (
-    LOGS.columns.index(name) for name in ("id", "eventTime", "eventID", "receivedAt", "rawLog")
-)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,9 +42,19 @@ class Delivery:
         self.events += events
 
 
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """A row as the pieces of bytes that are inserted, whose it is, and what the writer has to know of it."""
+
+    owner: Delivery
+    id: str
+    event_id: str
+    event_time: int
+    pieces: tuple[bytes, ...]
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
-    """The rows of one insert, column by column, whose they are, and the dead letters that came with them.
+    """The rows of one insert, and the dead letters that came with them.
 
     What is acknowledged is taken out. `name` is its own, so that its insert is the same insert however often it is
     sent, and no other batch's. `there` are the events that the table had before it, once that was looked up; `looked`
@@ -57,8 +62,7 @@ class Batch:
     first, so that an event that came twice is found in the table by the second.
     """
 
-    columns: Sequence[Sequence[Any]]
-    owners: list[Delivery]
+    rows: Sequence[Written]
     letters: list[tuple[Delivery, Letter]] = field(default_factory=list)
     names: frozenset[str] = frozenset()
     name: str = field(default_factory=lambda: uuid4().hex)
@@ -67,58 +71,26 @@ class Batch:
     before: list[Batch] = field(default_factory=list)
     acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def ids(self) -> Sequence[str]:
-        return self.columns[_ID] if self.columns else ()
 
-    @property
-    def event_ids(self) -> Sequence[str]:
-        return self.columns[_EVENT_ID] if self.columns else ()
-
-    @property
-    def times(self) -> Sequence[int]:
-        """eventTime of each row, Unix seconds."""
-        return self.columns[_TIME] if self.columns else ()
-
-    def chosen(self, indexes: Sequence[int]) -> Batch:
-        """Some of the rows; the batch itself for all of them."""
-        if len(indexes) == len(self.owners):
-            return self
-        chosen = [[column[index] for index in indexes] for column in self.columns]
-        return Batch(chosen, [self.owners[index] for index in indexes], name=self.name)
-
-    def by_delivery(self) -> Iterable[tuple[Delivery, int]]:
-        """How many of the rows belong to each delivery."""
-        return Counter(self.owners).items()
-
-    def as_letters(self) -> list[tuple[Delivery, Letter]]:
-        """The dead letters for rows that do not fit their columns."""
-        found = zip(self.owners, self.event_ids, self.columns[_RECEIVED_AT], self.columns[_RAW], strict=True)
-        return [(owner, unwritable(event_id, at, raw, owner.lane)) for owner, event_id, at, raw in found]
-
-
-def batches(
-    columns: Sequence[Sequence[Any]], owners: list[Delivery], letters: list[tuple[Delivery, Letter]]
-) -> list[Batch]:
+def batches(rows: Sequence[Written], letters: list[tuple[Delivery, Letter]]) -> list[Batch]:
     """One batch, or several when the rows touch more partitions than one insert may. The letters are in the last."""
-    whole = Batch(columns, owners)
-    made = [whole.chosen(indexes) for indexes in _groups(whole.times)]
+    made = [Batch(group) for group in _groups(rows)]
     made[-1].letters = letters
     for batch in made:
-        batch.names = frozenset([*batch.event_ids, *(letter.id for _, letter in batch.letters)])
+        batch.names = frozenset([*(row.event_id for row in batch.rows), *(letter.id for _, letter in batch.letters)])
     return made
 
 
-def _groups(times: Sequence[int]) -> list[Sequence[int]]:
-    """Indexes of times in groups that touch no more partitions than one insert may, in their order within each."""
-    month_of = {day: _month(day * _DAY) for day in {time // _DAY for time in times}}
+def _groups(rows: Sequence[Written]) -> list[Sequence[Written]]:
+    """Rows in groups that touch no more partitions than one insert may, in their order within each."""
+    month_of = {day: _month(day * _DAY) for day in {row.event_time // _DAY for row in rows}}
     months = sorted(set(month_of.values()))
     if len(months) <= _PARTITIONS:
-        return [range(len(times))]
+        return [rows]
     groups = {month: place // _PARTITIONS for place, month in enumerate(months)}
-    found: list[list[int]] = [[] for _ in range(groups[months[-1]] + 1)]
-    for index, time in enumerate(times):
-        found[groups[month_of[time // _DAY]]].append(index)
+    found: list[list[Written]] = [[] for _ in range(groups[months[-1]] + 1)]
+    for row in rows:
+        found[groups[month_of[row.event_time // _DAY]]].append(row)
     return [*found]
 
 

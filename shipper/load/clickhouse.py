@@ -15,9 +15,9 @@ class Database(Protocol):
     """A connected ClickHouse database.
 
     Every method raises DatabaseError or one of its subclasses and nothing of the driver's. Calls may run at the same
-    time; the embedded engine takes them one after the other. A DateTime is given and returned as Unix seconds, a
-    DateTime64 is given as an aware datetime and returned as its whole number of ticks: no time zone of the host or
-    the server has a say. Reads see each row once (FINAL), except `present`.
+    time; the embedded engine takes them one after the other. A DateTime is returned as Unix seconds, a DateTime64 as
+    its whole number of ticks: no time zone of the host or the server has a say. Reads see each row once (FINAL), except
+    `present`.
     """
 
     address: str
@@ -48,19 +48,12 @@ class Database(Protocol):
         """Run a statement without a result. Not repeated when it fails."""
         ...
 
-    async def insert(
-        self,
-        table: str,
-        columns: Sequence[str],
-        types: Sequence[str],
-        data: Sequence[Sequence[object]],
-        *,
-        token: str,
-    ) -> None:
-        """Insert columns of values and return when the table has them.
+    async def insert(self, table: str, columns: Sequence[str], body: Sequence[bytes], *, token: str) -> None:
+        """Insert rows and return when the table has them.
 
-        The same token within one table inserts once, whatever the data: make it of what the data is. May be repeated
-        with the same arguments after any error. Raises Unwritable when a value does not fit its type.
+        `body` is the rows in ClickHouse's format RowBinary, cut into pieces anywhere. The same token within one table
+        inserts once, whatever the body: make it of what the rows are. May be repeated with the same arguments after any
+        error.
         """
         ...
 

@@ -117,8 +117,7 @@ async def insert_letters(
             )
     if rows:
         token = insert_token(run_id, DEAD_LETTERS, (f"{row[0]}/{row[1]}/{row[3]}" for row in rows))
-        data = list(zip(*rows, strict=True))
-        await database.insert(DEAD_LETTERS.name, DEAD_LETTERS.columns, DEAD_LETTERS.types, data, token=token)
+        await database.insert(DEAD_LETTERS.name, DEAD_LETTERS.columns, DEAD_LETTERS.encode(rows), token=token)
     # Last: a failure before it leaves them resolved, and whoever tries again finds them so and counts them once.
     await _reopen(database, run_id, sorted(looked.resolved))
     return new
@@ -229,8 +228,7 @@ async def _write_down(database: Database, run_id: RunID, keys: Sequence[_Key], r
     rows = [(*key, resolved_at, run_id) for key in keys]
     # The time is part of it: a run may take a resolution back and resolve the same letters again.
     token = insert_token(run_id, RESOLVED, [str(resolved_at), *("/".join(key) for key in keys)])
-    data = list(zip(*rows, strict=True))
-    await database.insert(RESOLVED.name, RESOLVED.columns, RESOLVED.types, data, token=token)
+    await database.insert(RESOLVED.name, RESOLVED.columns, RESOLVED.encode(rows), token=token)
 
 
 def _parameters(chosen: Filter) -> dict[str, object]:

@@ -36,8 +36,9 @@ from shipper.load.answers import (
     known_to,
     limited,
 )
-from shipper.load.faults import SERIALIZER_ERRORS, Unwritable, code_of, translate, translated
+from shipper.load.faults import code_of, translate, translated
 from shipper.load.retry import Sleep
+from shipper.load.rowbinary import chunks
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -233,32 +234,16 @@ class EmbeddedDatabase:
         self._check_room()
         await self._run(lambda: self._client.command(sql, parameters=dict(parameters or {})))
 
-    async def insert(
-        self,
-        table: str,
-        columns: Sequence[str],
-        types: Sequence[str],
-        data: Sequence[Sequence[object]],
-        *,
-        token: str,
-    ) -> None:
+    async def insert(self, table: str, columns: Sequence[str], body: Sequence[bytes], *, token: str) -> None:
         def call() -> None:
             self._check_room()
-            context = self._client.create_insert_context(
+            self._client.raw_insert(
                 table,
-                column_names=list(columns),
-                column_type_names=list(types),
-                column_oriented=True,
+                column_names=columns,
+                insert_block=chunks(body),
                 settings={**INSERT, "insert_deduplication_token": token},
+                fmt="RowBinary",
             )
-            context.column_formats = {
-                name: "int" for name, kind in zip(columns, types, strict=True) if kind == "DateTime"
-            }
-            try:
-                context.data = data
-                self._client.data_insert(context)
-            except SERIALIZER_ERRORS as error:
-                raise Unwritable(f"{table}: {type(error).__name__}: {error}") from error
 
         await self._run(call)
 

@@ -6,10 +6,9 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from struct import error as StructError  # noqa: N812 - its name in the library says nothing
 
 from aiohttp import ClientError
-from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, OperationalError
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 from clickhouse_connect.driver.exceptions import DatabaseError as DriverDatabaseError
 
 from shipper.errors import (
@@ -17,7 +16,6 @@ from shipper.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
     SchemaError,
-    ShipperError,
 )
 from shipper.tls import refusal
 
@@ -73,15 +71,8 @@ _HINTS = {
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _UNREACHABLE = "Is ClickHouse up, and is this its HTTP port?"
 
-# What the driver lets through when a value does not fit its column; none of them comes from the network.
-SERIALIZER_ERRORS = (AttributeError, TypeError, ValueError, OverflowError, LookupError, StructError, DataError)
-
 _CODE = re.compile(r"Code: (\d+)\b")
 _LONGEST = 600
-
-
-class Unwritable(ShipperError):  # noqa: N818 - says what is the matter, as in errors.py
-    """A row that the driver cannot put into its columns' types. The writer makes a dead letter of it."""
 
 
 @contextmanager

@@ -252,8 +252,7 @@ class Lease:
             *(self._source.workspace_id, self._source.source_id, claim, self._run_id),
             *(_PROCESS, socket.gethostname(), os.getpid(), lasts, released),
         )
-        data = [[value] for value in row]
-        await self._database.insert(LEASES.name, LEASES.columns, LEASES.types, data, token=uuid4().hex)
+        await self._database.insert(LEASES.name, LEASES.columns, LEASES.encode([row]), token=uuid4().hex)
 
     async def _live(self) -> list[Claim]:
         rows = await self._database.query(

@@ -76,17 +76,14 @@ class Ledger:
         """Write windows into the ledger, in one insert. Only for windows whose every row is acknowledged."""
         if not rows:
             return
-        data: list[list[object]] = [
-            [self._source.workspace_id] * len(rows),
-            [self._source.source_id] * len(rows),
-            [str(row.lane) for row in rows],
-            [row.window.start for row in rows],
-            [row.window.end for row in rows],
-            [row.drained_at for row in rows],
-            [row.events for row in rows],
-            [row.run_id for row in rows],
+        data = [
+            (
+                *(self._source.workspace_id, self._source.source_id, str(row.lane), row.window.start, row.window.end),
+                *(row.drained_at, row.events, row.run_id),
+            )
+            for row in rows
         ]
         source = f"{self._source.workspace_id}\0{self._source.source_id}"
         ids = (f"{row.lane}/{row.window.start}/{row.window.end}/{row.drained_at}/{row.events}" for row in rows)
         token = insert_token(rows[0].run_id, COVERAGE, (source, *ids))
-        await self._database.insert(COVERAGE.name, COVERAGE.columns, COVERAGE.types, data, token=token)
+        await self._database.insert(COVERAGE.name, COVERAGE.columns, COVERAGE.encode(data), token=token)

@@ -77,19 +77,11 @@ class RetryingDatabase:
             self._check()
         await self._database.command(sql, parameters)
 
-    async def insert(
-        self,
-        table: str,
-        columns: Sequence[str],
-        types: Sequence[str],
-        data: Sequence[Sequence[object]],
-        *,
-        token: str,
-    ) -> None:
+    async def insert(self, table: str, columns: Sequence[str], body: Sequence[bytes], *, token: str) -> None:
         async def attempt() -> None:
             if self._check is not None:
                 self._check()
-            await self._database.insert(table, columns, types, data, token=token)
+            await self._database.insert(table, columns, body, token=token)
 
         await repeat(self._policy, attempt)
 

@@ -29,7 +29,7 @@ async def record(database: Database, report: RunReport) -> None:
     ]
     # Only a repeat of these very rows is the same insert.
     token = insert_token(report.run_id, RUNS, [str(report.finished), *(f"{row[4]}/{row[5]}/{row[6]}" for row in rows)])
-    await database.insert(RUNS.name, RUNS.columns, RUNS.types, list(zip(*rows, strict=True)), token=token)
+    await database.insert(RUNS.name, RUNS.columns, RUNS.encode(rows), token=token)
 
 
 async def last_status(database: Database, source: Source, lane: Lane) -> str:

@@ -103,12 +103,6 @@ async def _record(database: Database, done: Sequence[Migration], now: int) -> No
     await database.insert(
         MIGRATIONS.name,
         MIGRATIONS.columns,
-        MIGRATIONS.types,
-        [
-            [migration.version for migration in done],
-            [migration.name for migration in done],
-            [migration.checksum for migration in done],
-            [now] * len(done),
-        ],
+        MIGRATIONS.encode([(migration.version, migration.name, migration.checksum, now) for migration in done]),
         token=" ".join(f"{migration.version}/{migration.checksum}" for migration in done),
     )

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shipper.model import RunID, columns
-
-_ENRICHMENTS = "Array(Tuple(data Map(String, String), name String, provider String, type String, value String))"
-_NOT_STRING = {
-    "sourceTTL": "UInt32",
-    "receivedAt": "DateTime",
-    "eventTime": "DateTime",
-    "srcASNumber": "UInt32",
-    "srcLatitude": "Float64",
-    "srcLongitude": "Float64",
-    "actor": "Map(String, String)",
-    "tags": "Map(String, String)",
-    "resources": "Array(String)",
-    "enrichments": _ENRICHMENTS,
-    "readOnly": "Bool",
-}
+from shipper.load.rowbinary import encode
+from shipper.load.rows import COLUMNS
+from shipper.model import RunID
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """A table, and the columns that are inserted into it with their types."""
+
     name: str
     columns: tuple[str, ...]
     types: tuple[str, ...]
 
+    def encode(self, rows: Iterable[Sequence[object]]) -> list[bytes]:
+        """Rows as they are inserted, of values as `rowbinary.write` takes them. Raises Unwritable."""
+        return encode(self.types, rows)
 
-_LOGS = tuple(columns(()))
-LOGS = Table("openai_audit_logs", _LOGS, tuple(_NOT_STRING.get(name, "String") for name in _LOGS))
+
+LOGS = Table("openai_audit_logs", tuple(column.name for column in COLUMNS), tuple(column.type for column in COLUMNS))
 
 # The other columns of openai_audit_logs: always the defaults of their types, which the table fills in.
 DESTINATION = (
@@ -141,7 +133,5 @@ def insert_token(run_id: RunID, table: Table, ids: Iterable[str]) -> str:
     finds them deleted must be able to write them again.
     """
     digest = hashlib.sha256(f"{run_id}\0{table.name}".encode(errors="surrogatepass"))
-    for row_id in ids:
-        digest.update(b"\0")
-        digest.update(row_id.encode(errors="surrogatepass"))
+    digest.update("".join([f"\0{row_id}" for row_id in ids]).encode(errors="surrogatepass"))
     return digest.hexdigest()

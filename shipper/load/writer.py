@@ -7,24 +7,26 @@ a failure or a cancellation between any two of these repeats work and changes no
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
 from shipper.errors import AccountingError
-from shipper.load.batches import Batch, Delivery, batches
+from shipper.load.batches import Batch, Delivery, Written, batches
 from shipper.load.clickhouse import Database
-from shipper.load.dead_letters import Letter, insert_letters, look
-from shipper.load.faults import Unwritable
+from shipper.load.dead_letters import Letter, insert_letters, look, unwritable
 from shipper.load.ledger import Drained, Ledger
+from shipper.load.rowbinary import Unwritable
+from shipper.load.rows import Encoder
 from shipper.load.tables import LOGS, insert_token
-from shipper.model import DeadLetter, Row, RunID, columns
+from shipper.model import DeadLetter, Row, RunID
 
 # The search for ids that are already there reads at most this many stretches of time, cut at the longest gaps.
 _RANGES = 16
 _HOUR = 3600
-# More rows than this, and none of them writable: that is not the rows' fault.
-_ALL_POISONOUS = 100
+# More rows than this in a page, and none of them writable: that is not the rows' fault.
+_ALL_UNWRITABLE = 50
 
 
 class Writer:
@@ -57,8 +59,8 @@ class Writer:
         self._age = age
         self._clock = clock
         self._force = force
-        self._columns: list[list[object]] = [[] for _ in LOGS.columns]
-        self._owners: list[Delivery] = []
+        self._encoder = Encoder()
+        self._rows: list[Written] = []
         self._letters: list[tuple[Delivery, Letter]] = []
         self._drained: list[Delivery] = []
         self._ended = 0
@@ -74,19 +76,26 @@ class Writer:
 
     @property
     def full(self) -> bool:
-        waiting = max(len(self._owners) + len(self._letters), self._ended)
+        waiting = max(len(self._rows) + len(self._letters), self._ended)
         return waiting >= self._max_rows or self._bytes >= self._max_bytes
 
     def add(self, delivery: Delivery, rows: Sequence[Row], dead_letters: Sequence[DeadLetter]) -> None:
-        """Take what came of one page."""
+        """Take what came of one page. Raises Unwritable when none of many rows fits its columns."""
         delivery.owed += len(rows) + len(dead_letters)
-        # A page at a time: it is still at hand, and the rows are gone before the next one comes.
-        for column, values in zip(self._columns, columns(rows).values(), strict=True):
-            column.extend(values)
-        self._owners += [delivery] * len(rows)
-        self._letters += [(delivery, Letter.of(letter)) for letter in dead_letters]
-        self._bytes += sum([len(row.raw) for row in rows])
-        self._bytes += sum(len(letter.event.raw) for letter in dead_letters)
+        encode, unfit = self._encoder.encode, []
+        for row in rows:
+            try:
+                written = encode(row)
+            except Unwritable:
+                unfit.append(row)
+            else:
+                self._rows.append(Written(delivery, row.id, row.event_id, row.event_time, written))
+        if len(unfit) == len(rows) > _ALL_UNWRITABLE:
+            raise Unwritable(f"none of {len(rows)} rows can be written; the first: {rows[0].event_id}")
+        letters = [Letter.of(letter) for letter in dead_letters]
+        letters += [unwritable(row.event_id, row.received_at, row.raw, delivery.lane) for row in unfit]
+        self._letters += [(delivery, letter) for letter in letters]
+        self._bytes += sum([len(row.raw) for row in rows]) + sum(len(letter.event.raw) for letter in dead_letters)
         if rows or dead_letters:
             self._begin()
 
@@ -99,11 +108,11 @@ class Writer:
 
     def take(self) -> list[Batch]:
         """What there is to write, each piece one insert; an empty one when only the ledger has to be written."""
-        taken = batches(self._columns, self._owners, self._letters)
+        taken = batches(self._rows, self._letters)
         for batch in taken:
             batch.before = [other for other in self._taken if not other.names.isdisjoint(batch.names)]
             self._taken.append(batch)
-        self._columns, self._owners, self._letters = [[] for _ in LOGS.columns], [], []
+        self._rows, self._letters = [], []
         self._bytes, self._ended, self._oldest = 0, 0, None
         return taken
 
@@ -122,7 +131,7 @@ class Writer:
 
     async def flush(self) -> None:
         """Write everything there is, one batch after the other. Raises what `write` raises."""
-        if self._owners or self._letters or self._drained:
+        if self._rows or self._letters or self._drained:
             self.take()
         for batch in list(self._taken):
             await self.write(batch)
@@ -133,74 +142,38 @@ class Writer:
 
     async def _write_rows(self, batch: Batch) -> None:
         """Insert what the table lacks; count each event once it is acknowledged."""
-        if not batch.owners:
+        if not batch.rows:
             return
         if batch.there is None:
             # Looked up once: a repetition has to be the same insert. The one before it may still be under way, and
             # what it has written by now is no event of another run.
             batch.there = set() if self._force else await self._present(batch)
-        written, known, poisonous = await self._sort_out(batch, batch.there)
+        new, known = _split(batch.rows, batch.there, last=self._force)
+        if new:
+            body = [piece for row in new for piece in row.pieces]
+            token = insert_token(self._run_id, LOGS, [batch.name, *(row.id for row in new)])
+            await self._database.insert(LOGS.name, LOGS.columns, body, token=token)
         # From here on nothing waits: a cancellation cannot come between.
-        for delivery, events in batch.chosen(written).by_delivery():
+        for delivery, events in Counter([row.owner for row in new]).items():
             delivery.report.inserted += events
             delivery.rows += events
             delivery.acknowledge(events)
-        for delivery, events in batch.chosen(known).by_delivery():
+        for delivery, events in Counter([row.owner for row in known]).items():
             delivery.report.already_there += events
             delivery.rows += events
             delivery.acknowledge(events)
-        if poisonous:
-            batch.letters += batch.chosen(poisonous).as_letters()
-        batch.columns, batch.owners = [], []
-
-    async def _sort_out(self, batch: Batch, there: AbstractSet[str]) -> tuple[list[int], list[int], list[int]]:
-        """Insert each event that is not there, once. The indexes of what is written, was there, and cannot be written.
-
-        Of an event that is in the batch more than once the first is written, with `force` the last; where that one
-        cannot be, the next.
-        """
-        written: list[int] = []
-        known: list[int] = []
-        poisonous: list[int] = []
-        rest: Sequence[int] = range(len(batch.owners))
-        while rest:
-            part = batch.chosen(rest)
-            new, again = _split(part.event_ids, there, last=self._force)
-            bad = {*await self._insert(part, new)}
-            if len(bad) == len(new) > _ALL_POISONOUS:
-                raise Unwritable(f"none of {len(new)} rows can be written; the first: {part.event_ids[new[0]]}")
-            refused = {part.event_ids[index] for index in bad}
-            poisonous += [rest[index] for index in sorted(bad)]
-            written += [rest[index] for index in new if index not in bad]
-            known += [rest[index] for index in again if part.event_ids[index] not in refused]
-            rest = [rest[index] for index in again if part.event_ids[index] in refused]
-        return written, known, poisonous
+        batch.rows = ()
 
     async def _present(self, batch: Batch) -> set[str]:
         """Those of the batch's event ids that the table has, found by reading along the sort key."""
-        times = " OR ".join(f"eventTime BETWEEN {first} AND {last}" for first, last in _ranges(batch.times))
-        source = batch.owners[0].source
+        times = " OR ".join(f"eventTime BETWEEN {first} AND {last}" for first, last in _ranges(batch.rows))
+        source = batch.rows[0].owner.source
         return await self._database.present(
             "SELECT eventID FROM openai_audit_logs"  # noqa: S608 - the times are integers
             f" WHERE workspaceID = {{workspace:String}} AND sourceID = {{source:String}} AND ({times})",
             {"workspace": source.workspace_id, "source": source.source_id},
             batch.names,
         )
-
-    async def _insert(self, batch: Batch, indexes: Sequence[int]) -> list[int]:
-        """Insert these rows of the batch and return those that cannot be written, found by halving."""
-        if not indexes:
-            return []
-        chosen = batch.chosen(indexes)
-        token = insert_token(self._run_id, LOGS, (batch.name, *chosen.ids))
-        try:
-            await self._database.insert(LOGS.name, LOGS.columns, LOGS.types, chosen.columns, token=token)
-        except Unwritable:
-            if len(indexes) == 1:
-                return list(indexes)
-            middle = len(indexes) // 2
-            return await self._insert(batch, indexes[:middle]) + await self._insert(batch, indexes[middle:])
-        return []
 
     async def _write_letters(self, batch: Batch) -> None:
         if not batch.letters:
@@ -245,23 +218,24 @@ def _coverage(delivery: Delivery, run_id: RunID) -> Drained:
     return Drained(delivery.lane, delivery.window, delivery.events, run_id, delivery.drained_at)
 
 
-def _split(event_ids: Sequence[str], there: AbstractSet[str], *, last: bool) -> tuple[Sequence[int], Sequence[int]]:
-    """The indexes of the events that are missing, the first or the last of each, and of the others."""
-    if not there and len(set(event_ids)) == len(event_ids):
-        return range(len(event_ids)), ()
+def _split(
+    rows: Sequence[Written], there: AbstractSet[str], *, last: bool
+) -> tuple[Sequence[Written], Sequence[Written]]:
+    """The rows of events that are missing, the first or the last of each, and the others."""
+    if not there and len({row.event_id for row in rows}) == len(rows):
+        return rows, ()
     seen = set(there)
-    missing: list[int] = []
-    known: list[int] = []
-    indexes = range(len(event_ids))
-    for index in reversed(indexes) if last else indexes:
-        (known if event_ids[index] in seen else missing).append(index)
-        seen.add(event_ids[index])
+    missing: list[Written] = []
+    known: list[Written] = []
+    for row in reversed(rows) if last else rows:
+        (known if row.event_id in seen else missing).append(row)
+        seen.add(row.event_id)
     return missing, known
 
 
-def _ranges(times: Iterable[int]) -> list[tuple[int, int]]:
+def _ranges(rows: Iterable[Written]) -> list[tuple[int, int]]:
     """Closed ranges of whole hours that cover all times, split at the longest gaps, so that little else is read."""
-    hours = sorted({time // _HOUR for time in times})
+    hours = sorted({row.event_time // _HOUR for row in rows})
     gaps = [pair for pair in pairwise(hours) if pair[1] - pair[0] > 1]
     longest = sorted(gaps, key=lambda pair: pair[1] - pair[0], reverse=True)[: _RANGES - 1]
     cuts = sorted(longest)

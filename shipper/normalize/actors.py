@@ -1,4 +1,4 @@
-"""Who acted, and from where: a user in a session, or an API key that belongs to a user or a service account."""
+"""Who acted, and with what: a user in a session, or an API key that belongs to a user or a service account."""
 
 from __future__ import annotations
 
@@ -7,33 +7,42 @@ from functools import lru_cache
 import msgspec
 import orjson
 
-from shipper.model import Actor, Place
+from shipper.model import Actor, Client
 from shipper.normalize.fields import Object, is_email, table, text
-from shipper.normalize.places import NOWHERE, place_of
 
-# Actors up to this size are remembered, so many of them: a session's events all have the same.
+# What takes up to so many bytes is remembered, so many of each: most events repeat the actor of one before them.
 _REMEMBERED_SIZE = 1024
 _REMEMBERED = 8192
 
-_SESSION_TAGS = (
-    ("user_agent", "userAgent", "actor.session.user_agent"),
-    ("ja3", "ja3", "actor.session.ja3"),
-    ("ja4", "ja4", "actor.session.ja4"),
-)
+_CLIENT = (("user_agent", "userAgent"), ("ja3", "ja3"), ("ja4", "ja4"))
 
 
 class ActorReading(msgspec.Struct, frozen=True, gc=False):
-    """Who acted and where from, the tags that go with it, and what could not be read."""
+    """Who acted, and what could not be read."""
 
-    actor: Actor
-    place: Place
-    tags: dict[str, str]
-    wrong: tuple[str, ...]
-    invalid: tuple[str, ...]
+    actor: Actor = Actor()
+    wrong: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+
+
+class ClientReading(msgspec.Struct, frozen=True, gc=False):
+    """With what somebody acted, and what could not be read."""
+
+    client: Client = Client()
+    wrong: tuple[str, ...] = ()
+
+
+NOBODY = ActorReading()
+NO_CLIENT = ClientReading()
+
+
+def session_of(document: Object) -> Object:
+    """The actor's session, empty when there is none. That something else is there is for `actor_of` to tell."""
+    return table(table(document, "actor", "", []), "session", "", [])
 
 
 def actor_of(document: Object) -> ActorReading:
-    """The actor, empty when the event names none. Which keys are there decides, not what `actor.type` says."""
+    """Who acted, empty when the event names nobody. Which keys are there decides, not what `actor.type` says."""
     wrong: list[str] = []
     invalid: list[str] = []
     actor = table(document, "actor", "actor", wrong)
@@ -60,31 +69,42 @@ def actor_of(document: Object) -> ActorReading:
     if user_email and not email:
         invalid.append(email_path)
     kind = text(actor, "type", "actor.type", wrong)
-    ip = text(session, "ip_address", "actor.session.ip_address", wrong)
-    told = place_of(ip, session) if session else NOWHERE
-    wrong += told.wrong
-    tags = dict(told.tags)
-    for name, tag, path in _SESSION_TAGS:
-        if value := text(session, name, path, wrong):
-            tags[tag] = value
     identity = _identity(user_id, email, service_account_id, acts_as_service_account=key_type == "service_account")
     return ActorReading(
-        Actor(kind, ip, user_id, user_email, key_id, key_type, service_account_id, identity),
-        told.place,
-        tags,
-        tuple(wrong),
-        (*invalid, *told.invalid),
+        Actor(kind, user_id, user_email, key_id, key_type, service_account_id, identity), tuple(wrong), tuple(invalid)
     )
 
 
-def actor_in(raw: bytes) -> ActorReading:
-    """The actor in these bytes, the value of an event's `actor`. Raises ValueError when they are not plain JSON."""
-    return _remembered(raw) if len(raw) <= _REMEMBERED_SIZE else actor_of({"actor": orjson.loads(raw)})
+def client_of(session: Object) -> ClientReading:
+    """With what: the tags `userAgent`, `ja3` and `ja4`."""
+    wrong: list[str] = []
+    told = {tag: text(session, name, f"actor.session.{name}", wrong) for name, tag in _CLIENT}
+    return ClientReading(Client({tag: value for tag, value in told.items() if value}), tuple(wrong))
 
 
-@lru_cache(_REMEMBERED)
-def _remembered(raw: bytes) -> ActorReading:
-    return actor_of({"actor": orjson.loads(raw)})
+def actor_in(kind: str | None, user: bytes, key: bytes) -> ActorReading:
+    """As `actor_of`, of the JSON of the session's user and of the API key. Raises ValueError when it is none."""
+    read = _remembered_actor if len(user) + len(key) <= _REMEMBERED_SIZE else _actor
+    return read(kind, user, key)
+
+
+def client_in(user_agent: str | None, ja3: str | None, ja4: str | None) -> ClientReading:
+    """As `client_of`, of a session's values."""
+    size = len(user_agent or "") + len(ja3 or "") + len(ja4 or "")
+    return (_remembered_client if size <= _REMEMBERED_SIZE else _client)(user_agent, ja3, ja4)
+
+
+def _actor(kind: str | None, user: bytes, key: bytes) -> ActorReading:
+    actor = {"type": kind, "session": {"user": orjson.loads(user)}, "api_key": orjson.loads(key)}
+    return actor_of({"actor": actor})
+
+
+def _client(user_agent: str | None, ja3: str | None, ja4: str | None) -> ClientReading:
+    return client_of({"user_agent": user_agent, "ja3": ja3, "ja4": ja4})
+
+
+_remembered_actor = lru_cache(_REMEMBERED)(_actor)
+_remembered_client = lru_cache(_REMEMBERED)(_client)
 
 
 def _identity(user_id: str, email: str, service_account_id: str, *, acts_as_service_account: bool) -> dict[str, str]:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import msgspec
 
 from shipper.assets import schemas
-from shipper.model import Lane
+from shipper.model import Kind, Lane
 
 CATEGORIES: Mapping[str, str] = MappingProxyType(
     {
@@ -84,10 +84,9 @@ class ResourceReader(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What normalize needs of one event type. `tags` is shared: copy it."""
+    """What normalize needs of one event type."""
 
-    read_only: bool
-    tags: dict[str, str]
+    kind: Kind
     resources: tuple[ResourceReader, ...]
 
 
@@ -106,8 +105,7 @@ def known_types() -> dict[str, Known]:
     """The catalog compiled, by type."""
     return {
         entry.type: Known(
-            entry.read_only,
-            {"lane": entry.lane.value, "category": entry.category},
+            Kind(entry.type, entry.read_only, {"lane": entry.lane.value, "category": entry.category}),
             tuple(map(compile_resource, entry.resources)),
         )
         for entry in event_types()

@@ -1,4 +1,4 @@
-"""The top level of an event, read without reading what lies below: most events repeat the actor of one before them.
+"""The outer levels of an event, read without reading what lies below: most events repeat what is there.
 
 Only for what is as documented: a known type, no field beside the documented ones, each of its documented JSON type.
 Anything else has no envelope, and is read as a whole.
@@ -22,6 +22,25 @@ class _Typed(msgspec.Struct, gc=False):
     type: str
 
 
+class SessionEnvelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A session. Its user and the details of its address repeat as they are."""
+
+    user: msgspec.Raw = _NOTHING
+    ip_address: str | None = None
+    user_agent: str | None = None
+    ja3: str | None = None
+    ja4: str | None = None
+    ip_address_details: msgspec.Raw = _NOTHING
+
+
+class ActorEnvelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """Who acted: in a session, or with an API key."""
+
+    type: str | None = None
+    session: SessionEnvelope | None = None
+    api_key: msgspec.Raw = _NOTHING
+
+
 class Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """The documented fields. What is raw has the form of JSON and nothing more; the rest is checked."""
 
@@ -29,7 +48,7 @@ class Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     type: str
     effective_at: int
     object: str | None = None
-    actor: msgspec.Raw = _NOTHING
+    actor: ActorEnvelope | None = None
     project: msgspec.Raw = _NOTHING
     source: str | None = None
     if TYPE_CHECKING:

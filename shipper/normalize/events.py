@@ -22,11 +22,22 @@ from typing import Any
 
 import orjson
 
-from shipper.model import MAX_TIME, DeadLetter, EventID, Lane, RawEvent, Row, SourceID
-from shipper.normalize.actors import ActorReading, actor_in, actor_of
+from shipper.model import MAX_TIME, DeadLetter, EventID, Kind, Lane, RawEvent, Row, SourceID
+from shipper.normalize.actors import (
+    NO_CLIENT,
+    NOBODY,
+    ActorReading,
+    ClientReading,
+    actor_in,
+    actor_of,
+    client_in,
+    client_of,
+    session_of,
+)
 from shipper.normalize.catalog import ResourceReader, known_types
 from shipper.normalize.envelope import envelope_of
 from shipper.normalize.fields import Object, table, text, timestamp
+from shipper.normalize.places import NOWHERE, PlaceReading, place_in, place_of
 from shipper.normalize.reading import read
 from shipper.normalize.resources import ProjectReading, project_in, project_of, resources_of
 
@@ -34,8 +45,8 @@ _AT_ROOT_ID = (("id",),)
 _AT_ROOT_NAME = (("name",),)
 
 
-# Of an event: its type, actor, project, payload, and where it says it is from.
-_Parts = tuple[str, ActorReading, ProjectReading, Any, str]
+# Of an event: its type, actor, client, place, project, payload, and where it says it is from.
+_Parts = tuple[str, ActorReading, ClientReading, PlaceReading, ProjectReading, Any, str]
 
 
 class Reason(StrEnum):
@@ -79,8 +90,17 @@ def _normalize_envelope(event: RawEvent) -> Row | None:
     envelope = envelope_of(event.raw)
     if envelope is None or not envelope.id or not 0 < envelope.effective_at <= MAX_TIME:
         return None
+    acted, client, told = NOBODY, NO_CLIENT, NOWHERE
+    actor = envelope.actor
     try:
-        acted = actor_in(bytes(envelope.actor))
+        if actor is not None:
+            session = actor.session
+            if session is None:
+                acted = actor_in(actor.type, b"null", bytes(actor.api_key))
+            else:
+                acted = actor_in(actor.type, bytes(session.user), bytes(actor.api_key))
+                client = client_in(session.user_agent, session.ja3, session.ja4)
+                told = place_in(session.ip_address, bytes(session.ip_address_details))
         named = project_in(bytes(envelope.project))
         payload = orjson.loads(bytes(envelope.payload))
     except ValueError:
@@ -89,7 +109,7 @@ def _normalize_envelope(event: RawEvent) -> Row | None:
         event,
         envelope.id,
         envelope.effective_at,
-        (envelope.type, acted, named, payload, envelope.source or ""),
+        (envelope.type, acted, client, told, named, payload, envelope.source or ""),
         [] if payload is None or type(payload) is dict else ["payload"],
     )
 
@@ -125,46 +145,49 @@ def _parts(document: Object, wrong: list[str]) -> _Parts:
     kind = text(document, "type", "type", wrong)
     # A payload of an unknown type that is not like the others is no defect of the data.
     payload = table(document, kind, "payload", wrong if kind in known_types() else []) if kind else {}
-    return kind, actor_of(document), project_of(document), payload, text(document, "source", "source", wrong)
+    origin = text(document, "source", "source", wrong)
+    acted, session = actor_of(document), session_of(document)
+    client, told = (client_of(session), place_of(session)) if session else (NO_CLIENT, NOWHERE)
+    return kind, acted, client, told, project_of(document), payload, origin
 
 
 def _row(event: RawEvent, event_id: str, seconds: int, parts: _Parts, wrong: list[str]) -> Row:
-    kind, acted, named, payload, origin = parts
-    known = known_types().get(kind)
+    name, acted, client, told, named, payload, origin = parts
+    known = known_types().get(name)
     if known is not None:
-        tags = {**known.tags, **acted.tags}
+        kind = known.kind
         resources, cut = resources_of(payload, known.resources, named, wrong)
     else:
-        tags = {**_tags_of_unknown(kind, event.lane), **acted.tags}
+        kind = _unknown(name, event.lane)
         # Of an unknown type only the naming is known.
-        guess = ResourceReader(kind.partition(".")[0], "", _AT_ROOT_ID, _AT_ROOT_NAME, (), (), plain=False)
+        guess = ResourceReader(name.partition(".")[0], "", _AT_ROOT_ID, _AT_ROOT_NAME, (), (), plain=False)
         resources, cut = resources_of(payload, (guess,), named, [])
-    if origin:
-        tags["source"] = origin
-    if wrong or acted.wrong or acted.invalid or named.wrong or cut:
-        _mark(tags, (*acted.wrong, *named.wrong, *wrong), acted.invalid, cut=cut)
+    tags = {"source": origin} if origin else {}
+    if wrong or cut or acted.wrong or acted.invalid or told.wrong or told.invalid or client.wrong or named.wrong:
+        in_order = (*acted.wrong, *told.wrong, *client.wrong, *named.wrong, *wrong)
+        _mark(tags, in_order, (*acted.invalid, *told.invalid), cut=cut)
     return Row(
         event.source,
         event.received_at,
         row_id(event.source.source_id, EventID(event_id)),
         seconds,
-        kind,
         event_id,
+        kind,
         acted.actor,
-        acted.place,
+        client.client,
+        told.place,
         named.project,
         tags,
         resources,
-        known is not None and known.read_only,
         event.raw,
     )
 
 
-def _tags_of_unknown(kind: str, lane: Lane) -> dict[str, str]:
-    tags = {"unmappedType" if kind else "missingType": "true"}
+def _unknown(name: str, lane: Lane) -> Kind:
+    tags = {"unmappedType" if name else "missingType": "true"}
     if lane is not Lane.ARCHIVE:
         tags["lane"] = lane.value
-    return tags
+    return Kind(name, read_only=False, tags=tags)
 
 
 def _mark(tags: dict[str, str], wrong: tuple[str, ...], invalid: tuple[str, ...], *, cut: bool) -> None:

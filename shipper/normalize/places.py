@@ -21,10 +21,9 @@ _TEXTS = ("country", "city", "region", "region_code")
 
 
 class PlaceReading(msgspec.Struct, frozen=True, gc=False):
-    """A place, the tags that go with it, and what could not be read."""
+    """A place, and what could not be read."""
 
     place: Place = Place()
-    tags: tuple[tuple[str, str], ...] = ()
     wrong: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
 
@@ -32,26 +31,12 @@ class PlaceReading(msgspec.Struct, frozen=True, gc=False):
 NOWHERE = PlaceReading()
 
 
-def place_of(address: str, session: Object) -> PlaceReading:
-    """The session's place."""
+def place_of(session: Object) -> PlaceReading:
+    """Where a session came from."""
     wrong: list[str] = []
-    details = table(session, "ip_address_details", _DETAILS, wrong)
-    try:
-        # As text: the bytes that orjson gives keep the room they were written in, 4 KB each.
-        key = orjson.dumps(details).decode()
-    except TypeError:  # nested deeper than orjson writes
-        return _place(address, details, wrong)
-    return _remembered(address, key, tuple(wrong)) if len(key) <= _REMEMBERED_SIZE else _place(address, details, wrong)
-
-
-@lru_cache(_REMEMBERED)
-def _remembered(address: str, details: str, wrong: tuple[str, ...]) -> PlaceReading:
-    # The details as text have a hash, and tell 1 from 1.0 and true.
-    return _place(address, orjson.loads(details), list(wrong))
-
-
-def _place(address: str, details: Object, wrong: list[str]) -> PlaceReading:
     invalid: list[str] = []
+    address = text(session, "ip_address", "actor.session.ip_address", wrong)
+    details = table(session, "ip_address_details", _DETAILS, wrong)
     country, city, region, region_code = (text(details, key, f"{_DETAILS}.{key}", wrong) for key in _TEXTS)
     code = alpha2(country)
     if country.strip() and not code:
@@ -62,12 +47,30 @@ def _place(address: str, details: Object, wrong: list[str]) -> PlaceReading:
     latitude, longitude = _coordinates(details.get("latitude"), details.get("longitude"), invalid)
     ip = canonical_ip(address)
     tags = {"region": region, "regionCode": region_code, "srcIPInvalid": "true" if address and not ip else ""}
-    return PlaceReading(
-        Place(code, number or 0, city=city, latitude=latitude, longitude=longitude, ip=ip),
-        tuple((key, value) for key, value in tags.items() if value),
-        tuple(wrong),
-        tuple(invalid),
+    place = Place(
+        code,
+        number or 0,
+        city=city,
+        latitude=latitude,
+        longitude=longitude,
+        ip=ip,
+        address=address,
+        tags={key: value for key, value in tags.items() if value},
     )
+    return PlaceReading(place, tuple(wrong), tuple(invalid))
+
+
+def place_in(address: str | None, details: bytes) -> PlaceReading:
+    """As `place_of`, of an address and the JSON of its details. Raises ValueError when it is none."""
+    read = _remembered if len(address or "") + len(details) <= _REMEMBERED_SIZE else _place
+    return read(address, details)
+
+
+def _place(address: str | None, details: bytes) -> PlaceReading:
+    return place_of({"ip_address": address, "ip_address_details": orjson.loads(details)})
+
+
+_remembered = lru_cache(_REMEMBERED)(_place)
 
 
 def _coordinates(latitude: object, longitude: object, invalid: list[str]) -> tuple[float, float]:

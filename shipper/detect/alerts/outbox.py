@@ -188,7 +188,7 @@ async def _write(database: Database, run_id: RunID, rows: Sequence[tuple[Any, ..
     if not rows:
         return
     token = insert_token(run_id, ALERTS, [f"{route}/{one}/{action}/{state}" for route, one, action, state, *_ in rows])
-    await database.insert(ALERTS.name, ALERTS.columns, ALERTS.types, list(zip(*rows, strict=True)), token=token)
+    await database.insert(ALERTS.name, ALERTS.columns, ALERTS.encode(rows), token=token)
 
 
 def _pending(route: str, finding_id: str, action: str, now: float) -> tuple[Any, ...]:

@@ -17,7 +17,8 @@ from pathlib import Path
 import clickhouse_connect
 
 from shipper.load.tables import LOGS
-from shipper.model import Lane, RawEvent, Row, Source, SourceID, WorkspaceID, columns
+from shipper.load.rows import values
+from shipper.model import Lane, RawEvent, Row, Source, SourceID, WorkspaceID
 from shipper.normalize import normalize
 
 BATCH = 20_000
@@ -28,8 +29,11 @@ def batches(path: Path) -> list[list[list[object]]]:
     now = int(time.time())
     with path.open("rb") as lines:
         found = [normalize(RawEvent(line.rstrip(b"\n"), Lane.ARCHIVE, source, now)) for line in lines]
-    rows = [row for row in found if isinstance(row, Row)]
-    return [[*columns(rows[start : start + BATCH]).values()] for start in range(0, len(rows), BATCH)]
+    rows = [values(row) for row in found if isinstance(row, Row)]
+    return [
+        [[row[name] for row in rows[start : start + BATCH]] for name in LOGS.columns]
+        for start in range(0, len(rows), BATCH)
+    ]
 
 
 def main(_kind: str, path: str) -> None:

@@ -1,0 +1,124 @@
+"""ClickHouse's format RowBinary: the values of a row one after the other, each as its type says, nothing between them.
+
+Source: https://clickhouse.com/docs/interfaces/formats/RowBinary
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from shipper.errors import ShipperError
+
+Write = Callable[[Any], bytes]
+
+# What is raised here for a value that its type cannot have.
+DOES_NOT_FIT = (ValueError, TypeError, AttributeError, struct.error)
+
+# Lengths that take one or two bytes: those of most texts and lists.
+_SHORT = [bytes((value,)) for value in range(1 << 7)]
+_SHORT += [bytes((value & 0x7F | 0x80, value >> 7)) for value in range(1 << 7, 1 << 14)]
+
+_AT_ONCE = 1200
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+_COMPOSED = re.compile(r"(?P<outer>Array|Map|Tuple)\((?P<inner>.*)\)", re.DOTALL)
+
+
+class Unwritable(ShipperError):  # noqa: N818 - says what is the matter, as in errors.py
+    """A row with a value that does not fit its column."""
+
+
+def length(value: int) -> bytes:
+    """An unsigned integer of variable length (LEB128), which stands before a text and a list."""
+    if value < len(_SHORT):
+        return _SHORT[value]
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def text(value: str | bytes) -> bytes:
+    """A String: text as UTF-8, bytes as they are."""
+    raw = value if type(value) is bytes else value.encode()  # type: ignore[union-attr]
+    return length(len(raw)) + raw
+
+
+def pairs(mapping: Mapping[str, str]) -> bytes:
+    """The entries of a Map(String, String), without how many there are."""
+    return b"".join([text(key) + text(value) for key, value in mapping.items()])
+
+
+def _ticks(moment: datetime) -> bytes:
+    return struct.pack("<q", (moment - _EPOCH) // _MILLISECOND)
+
+
+_PLAIN: Mapping[str, Write] = {
+    "String": text,
+    "Bool": struct.Struct("<?").pack,
+    "UInt8": struct.Struct("<B").pack,
+    "UInt32": struct.Struct("<I").pack,
+    "UInt64": struct.Struct("<Q").pack,
+    "Int64": struct.Struct("<q").pack,
+    "Float64": struct.Struct("<d").pack,
+    # Unix seconds.
+    "DateTime": struct.Struct("<I").pack,
+    "DateTime64(3)": _ticks,
+}
+
+
+@cache
+def write(kind: str) -> Write:
+    """How a value of this type is written: a list for an Array, a mapping for a Map, a sequence for a Tuple.
+
+    A DateTime is Unix seconds, a DateTime64(3) an aware datetime.
+    """
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    composed = _COMPOSED.fullmatch(kind)
+    if composed is None:
+        raise NotImplementedError(f"no column of ours has the type {kind}")
+    inner = [write(one) for one in _split(composed["inner"])]
+    match composed["outer"]:
+        case "Array":
+            return lambda values: length(len(values)) + b"".join(map(inner[0], values))
+        case "Map":
+            key, value = inner
+            return lambda values: length(len(values)) + b"".join([key(k) + value(v) for k, v in values.items()])
+    return lambda values: b"".join([write(value) for write, value in zip(inner, values, strict=True)])
+
+
+def chunks(body: Sequence[bytes]) -> Generator[bytes, None, None]:
+    """The body in pieces of a size to be sent: about 100 kB when it is of rows of the log."""
+    for start in range(0, len(body), _AT_ONCE):
+        yield b"".join(body[start : start + _AT_ONCE])
+
+
+def encode(kinds: Sequence[str], rows: Iterable[Sequence[object]]) -> list[bytes]:
+    """Rows of values of these types. Raises Unwritable."""
+    writes = [write(kind) for kind in kinds]
+    try:
+        return [b"".join([write(value) for write, value in zip(writes, row, strict=True)]) for row in rows]
+    except DOES_NOT_FIT as error:
+        raise Unwritable(f"a value does not fit its column: {error}") from error
+
+
+def _split(kinds: str) -> list[str]:
+    """Types between commas, without the names that the fields of a Tuple have."""
+    found, depth = [""], 0
+    for character in kinds:
+        depth += (character == "(") - (character == ")")
+        if character == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += character
+    return [re.sub(r"^\w+ (?=\w)", "", one.strip()) for one in found]
