@@ -13,7 +13,7 @@ import msgspec
 
 from shipper.normalize.catalog import event_types
 
-_NOTHING = msgspec.Raw(b"null")
+NOTHING = msgspec.Raw(b"null")
 
 _BEFORE_TYPE = b'"type":"'
 
@@ -25,12 +25,12 @@ class _Typed(msgspec.Struct, gc=False):
 class SessionEnvelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A session. Its user and the details of its address repeat as they are."""
 
-    user: msgspec.Raw = _NOTHING
+    user: msgspec.Raw = NOTHING
     ip_address: str | None = None
     user_agent: str | None = None
     ja3: str | None = None
     ja4: str | None = None
-    ip_address_details: msgspec.Raw = _NOTHING
+    ip_address_details: msgspec.Raw = NOTHING
 
 
 class ActorEnvelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -38,7 +38,7 @@ class ActorEnvelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
     type: str | None = None
     session: SessionEnvelope | None = None
-    api_key: msgspec.Raw = _NOTHING
+    api_key: msgspec.Raw = NOTHING
 
 
 class Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -49,10 +49,10 @@ class Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     effective_at: int
     object: str | None = None
     actor: ActorEnvelope | None = None
-    project: msgspec.Raw = _NOTHING
+    project: msgspec.Raw = NOTHING
     source: str | None = None
     if TYPE_CHECKING:
-        payload: msgspec.Raw = _NOTHING
+        payload: msgspec.Raw = NOTHING
         """Under the name of the event's type."""
 
 
@@ -62,7 +62,7 @@ _typed = msgspec.json.Decoder(_Typed)
 @cache
 def _decoders() -> dict[bytes, msgspec.json.Decoder[Envelope]]:
     """One for each known type: an event's payload is under the name of its type."""
-    payload = ("payload", msgspec.Raw, _NOTHING)
+    payload = ("payload", msgspec.Raw, NOTHING)
     return {
         entry.type.encode(): msgspec.json.Decoder(
             msgspec.defstruct("Envelope", [payload], bases=(Envelope,), rename={"payload": entry.type}, gc=False)

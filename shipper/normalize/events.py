@@ -35,11 +35,11 @@ from shipper.normalize.actors import (
     session_of,
 )
 from shipper.normalize.catalog import ResourceReader, known_types
-from shipper.normalize.envelope import envelope_of
+from shipper.normalize.envelope import NOTHING, envelope_of
 from shipper.normalize.fields import Object, table, text, timestamp
 from shipper.normalize.places import NOWHERE, PlaceReading, place_in, place_of
 from shipper.normalize.reading import read
-from shipper.normalize.resources import ProjectReading, project_in, project_of, resources_of
+from shipper.normalize.resources import NO_PROJECT, ProjectReading, project_in, project_of, resources_of
 
 _AT_ROOT_ID = (("id",),)
 _AT_ROOT_NAME = (("name",),)
@@ -101,8 +101,8 @@ def _normalize_envelope(event: RawEvent) -> Row | None:
                 acted = actor_in(actor.type, bytes(session.user), bytes(actor.api_key))
                 client = client_in(session.user_agent, session.ja3, session.ja4)
                 told = place_in(session.ip_address, bytes(session.ip_address_details))
-        named = project_in(bytes(envelope.project))
-        payload = orjson.loads(bytes(envelope.payload))
+        named = NO_PROJECT if envelope.project is NOTHING else project_in(bytes(envelope.project))
+        payload = None if envelope.payload is NOTHING else orjson.loads(bytes(envelope.payload))
     except ValueError:
         return None
     return _row(

@@ -15,7 +15,7 @@ _DETAILS = "actor.session.ip_address_details"
 
 # Places in so many bytes are remembered, so many of them: many people work at one.
 _REMEMBERED_SIZE = 512
-_REMEMBERED = 8192
+_REMEMBERED = 16_384
 
 _TEXTS = ("country", "city", "region", "region_code")
 

@@ -27,9 +27,12 @@ Found = dict[tuple[str, str], dict[str, str]]
 class ProjectReading(msgspec.Struct, frozen=True, gc=False):
     """A project, the text of the resource that it is, and what could not be read."""
 
-    project: Project
-    resource: str
-    wrong: tuple[str, ...]
+    project: Project = Project()
+    resource: str = ""
+    wrong: tuple[str, ...] = ()
+
+
+NO_PROJECT = ProjectReading()
 
 
 def project_of(document: Object) -> ProjectReading:
@@ -63,6 +66,8 @@ def resources_of(
     The flag says that something was left out for its size: a resource with an id over MAX_TEXT characters, a longer
     name or e-mail address, or what exceeds MAX_RESOURCES.
     """
+    if not payload and named.resource:
+        return [named.resource], False
     found: Found = {}
     cut = False
     if type(payload) is dict and payload:
