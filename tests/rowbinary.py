@@ -1,44 +1,72 @@
-"""Reads ClickHouse's RowBinary, so that a test can look at rows on their way to the table."""
+"""Reads ClickHouse's RowBinary, so that a test can look at rows on their way to the database."""
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 
+from shipper.load.clickhouse import Database
+from shipper.load.rows import Encoder
+from shipper.load.tables import LOGS
+from shipper.model import Row
 
-def read_row(row: bytes, columns: Sequence[str], types: Sequence[str]) -> dict[str, Any]:
-    """The values of one row by column. Nothing may be left over."""
-    stream = BytesIO(row)
-    found = {name: _value(stream, kind) for name, kind in zip(columns, types, strict=True)}
-    assert not stream.read(1), "bytes after the last column"
+_NUMBERS = {
+    "Bool": "<?",
+    "UInt8": "<B",
+    "UInt32": "<I",
+    "UInt64": "<Q",
+    "Int64": "<q",
+    "Float64": "<d",
+    "DateTime": "<I",
+    "DateTime64(3)": "<q",
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Bytes and not text, whatever they hold.
+_BYTES = frozenset({"raw", "rawLog"})
+
+
+def body_of(rows: Iterable[Row]) -> list[bytes]:
+    """The rows as they are inserted."""
+    encode = Encoder().encode
+    return [piece for row in rows for piece in encode(row)]
+
+
+async def insert_rows(database: Database, rows: Iterable[Row], *, token: str) -> None:
+    await database.insert(LOGS.name, LOGS.columns, body_of(rows), token=token)
+
+
+def read_rows(body: Iterable[bytes], columns: Sequence[str], kinds: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a body, by column."""
+    stream = BytesIO(b"".join(body))
+    found = []
+    while stream.tell() < len(stream.getbuffer()):
+        found.append({name: _column(stream, name, kind) for name, kind in zip(columns, kinds, strict=True)})
     return found
 
 
+def _column(stream: BytesIO, name: str, kind: str) -> Any:
+    return _exactly(stream, _length(stream)) if name in _BYTES else _value(stream, kind)
+
+
 def _value(stream: BytesIO, kind: str) -> Any:
-    match kind:
-        case "String":
-            raw = _exactly(stream, _length(stream))
-            try:
-                return raw.decode()
-            except UnicodeDecodeError:
-                return raw
-        case "UInt32" | "DateTime":
-            return struct.unpack("<I", _exactly(stream, 4))[0]
-        case "Float64":
-            return struct.unpack("<d", _exactly(stream, 8))[0]
-        case "Bool":
-            return _exactly(stream, 1) == b"\1"
-        case "Map(String, String)":
-            return {_value(stream, "String"): _value(stream, "String") for _ in range(_length(stream))}
-        case "Array(String)":
-            return [_value(stream, "String") for _ in range(_length(stream))]
-    assert kind.startswith("Array(Tuple(data Map(String, String), name String,"), kind
-    return [
-        (_value(stream, "Map(String, String)"), *(_value(stream, "String") for _ in range(4)))
-        for _ in range(_length(stream))
-    ]
+    if kind == "String":
+        return _exactly(stream, _length(stream)).decode()
+    if kind in _NUMBERS:
+        [number] = struct.unpack(_NUMBERS[kind], _exactly(stream, struct.calcsize(_NUMBERS[kind])))
+        return _EPOCH + timedelta(milliseconds=number) if kind == "DateTime64(3)" else number
+    if kind == "Map(String, String)":
+        return {_value(stream, "String"): _value(stream, "String") for _ in range(_length(stream))}
+    each = re.fullmatch(r"Array\((.*)\)", kind)
+    if each is not None:
+        return [_value(stream, each[1]) for _ in range(_length(stream))]
+    fields = re.fullmatch(r"Tuple\((.*)\)", kind)
+    assert fields is not None, kind
+    names = re.split(r", (?=\w+ )", fields[1])
+    return tuple(_value(stream, one.split(" ", 1)[1]) for one in names)
 
 
 def _length(stream: BytesIO) -> int:
@@ -53,5 +81,5 @@ def _length(stream: BytesIO) -> int:
 
 def _exactly(stream: BytesIO, count: int) -> bytes:
     found = stream.read(count)
-    assert len(found) == count, "the row ends too early"
+    assert len(found) == count, "the body ends too early"
     return found

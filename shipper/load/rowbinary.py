@@ -23,7 +23,7 @@ DOES_NOT_FIT = (ValueError, TypeError, AttributeError, struct.error)
 _SHORT = [bytes((value,)) for value in range(1 << 7)]
 _SHORT += [bytes((value & 0x7F | 0x80, value >> 7)) for value in range(1 << 7, 1 << 14)]
 
-_AT_ONCE = 1200
+_AT_ONCE = 2000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

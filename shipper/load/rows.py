@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from shipper.load.rowbinary import DOES_NOT_FIT, Unwritable, length, pairs, text, write
+from shipper.load.rowbinary import DOES_NOT_FIT, Unwritable, length, pairs, write
 from shipper.model import SOURCE_TYPE, Row
 
 _TEXT = "String"
@@ -135,33 +135,30 @@ class Encoder:
             client = written.get(id(row.client)) or self._write(row.client, ())
             place = written.get(id(row.place)) or self._write(row.place, _PLACE)
             project = written.get(id(row.project)) or self._write(row.project, _PROJECT)
-            own = (
+            row_id, event_id = row.id.encode(), row.event_id.encode()
+            return (
+                source.columns,
+                kind.columns,
+                actor.columns,
+                place.columns,
+                project.columns,
                 _times(row.received_at, row.event_time),
-                text(row.id),
-                text(row.event_id),
+                length(len(row_id)),
+                row_id,
+                length(len(event_id)),
+                event_id,
                 length(kind.tag_count + place.tag_count + client.tag_count + len(tags)),
-            )
-            rest = (
+                kind.tags,
+                place.tags,
+                client.tags,
                 pairs(tags) if tags else b"",
                 _texts(resources) if resources else _NONE,
                 _enrichments(enrichments) if enrichments else _NONE,
                 length(len(raw)),
+                raw,
             )
         except DOES_NOT_FIT as error:
             raise Unwritable(f"a value of event {row.event_id!r} does not fit its column") from error
-        return (
-            source.columns,
-            kind.columns,
-            actor.columns,
-            place.columns,
-            project.columns,
-            b"".join(own),
-            kind.tags,
-            place.tags,
-            client.tags,
-            b"".join(rest),
-            raw,
-        )
 
     def _write(self, part: Any, columns: Sequence[Column]) -> _Written:
         tags = getattr(part, "tags", {})

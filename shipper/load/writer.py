@@ -148,11 +148,9 @@ class Writer:
             # Looked up once: a repetition has to be the same insert. The one before it may still be under way, and
             # what it has written by now is no event of another run.
             batch.there = set() if self._force else await self._present(batch)
-        new, known = _split(batch.rows, batch.there, last=self._force)
+        new, known = _split(batch, batch.there, last=self._force)
         if new:
-            body = [piece for row in new for piece in row.pieces]
-            token = insert_token(self._run_id, LOGS, [batch.name, *(row.id for row in new)])
-            await self._database.insert(LOGS.name, LOGS.columns, body, token=token)
+            await self._insert(new, batch.name)
         # From here on nothing waits: a cancellation cannot come between.
         for delivery, events in Counter([row.owner for row in new]).items():
             delivery.report.inserted += events
@@ -164,9 +162,16 @@ class Writer:
             delivery.acknowledge(events)
         batch.rows = ()
 
+    async def _insert(self, rows: Sequence[Written], name: str) -> None:
+        body = [piece for row in rows for piece in row.pieces]
+        token = insert_token(self._run_id, LOGS, [name, *(row.id for row in rows)])
+        await self._database.insert(LOGS.name, LOGS.columns, body, token=token)
+
     async def _present(self, batch: Batch) -> set[str]:
         """Those of the batch's event ids that the table has, found by reading along the sort key."""
-        times = " OR ".join(f"eventTime BETWEEN {first} AND {last}" for first, last in _ranges(batch.rows))
+        times = " OR ".join(
+            f"eventTime BETWEEN {first} AND {last}" for first, last in _ranges(row.event_time for row in batch.rows)
+        )
         source = batch.rows[0].owner.source
         return await self._database.present(
             "SELECT eventID FROM openai_audit_logs"  # noqa: S608 - the times are integers
@@ -218,11 +223,10 @@ def _coverage(delivery: Delivery, run_id: RunID) -> Drained:
     return Drained(delivery.lane, delivery.window, delivery.events, run_id, delivery.drained_at)
 
 
-def _split(
-    rows: Sequence[Written], there: AbstractSet[str], *, last: bool
-) -> tuple[Sequence[Written], Sequence[Written]]:
+def _split(batch: Batch, there: AbstractSet[str], *, last: bool) -> tuple[Sequence[Written], Sequence[Written]]:
     """The rows of events that are missing, the first or the last of each, and the others."""
-    if not there and len({row.event_id for row in rows}) == len(rows):
+    rows = batch.rows
+    if not there and len(batch.names) == len(rows) + len(batch.letters):
         return rows, ()
     seen = set(there)
     missing: list[Written] = []
@@ -233,9 +237,9 @@ def _split(
     return missing, known
 
 
-def _ranges(rows: Iterable[Written]) -> list[tuple[int, int]]:
+def _ranges(times: Iterable[int]) -> list[tuple[int, int]]:
     """Closed ranges of whole hours that cover all times, split at the longest gaps, so that little else is read."""
-    hours = sorted({row.event_time // _HOUR for row in rows})
+    hours = sorted({time // _HOUR for time in times})
     gaps = [pair for pair in pairwise(hours) if pair[1] - pair[0] > 1]
     longest = sorted(gaps, key=lambda pair: pair[1] - pair[0], reverse=True)[: _RANGES - 1]
     cuts = sorted(longest)

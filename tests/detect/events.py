@@ -6,11 +6,10 @@ import secrets
 from collections.abc import Sequence
 
 from shipper.load.clickhouse import Database
-from shipper.load.tables import LOGS
-from shipper.model import Row, columns
+from shipper.model import Row
+from tests import rowbinary
 
 
 async def insert_rows(database: Database, rows: Sequence[Row]) -> None:
     """Write the rows, each time anew."""
-    data = list(columns(rows).values())
-    await database.insert(LOGS.name, LOGS.columns, LOGS.types, data, token=secrets.token_hex(8))
+    await rowbinary.insert_rows(database, rows, token=secrets.token_hex(8))

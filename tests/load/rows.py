@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from shipper.load.batches import Batch, Delivery, batches
+from shipper.load.batches import Batch, Delivery, Written, batches
 from shipper.load.clickhouse import Database
 from shipper.load.ledger import Ledger
+from shipper.load.rows import Encoder
+from shipper.load.tables import TABLES
 from shipper.load.writer import Writer
-from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, Window, WorkspaceID, columns
+from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, Window, WorkspaceID
 from shipper.telemetry import LaneReport
+from tests.rowbinary import read_rows
 from tests.rows import make_row
+
+_TYPES = {table.name: table.types for table in TABLES}
 
 SOURCE = Source(WorkspaceID("w"), SourceID("s"))
 OTHER = Source(WorkspaceID("w"), SourceID("other"))
@@ -56,7 +61,8 @@ def delivery(window: Window | None = None, *, source: Source = SOURCE, lane: Lan
 
 def batch_of(given: Sequence[Row]) -> Batch:
     """The rows as the writer writes them."""
-    [batch] = batches([*columns(given).values()], [delivery()] * len(given), [])
+    encode, owner = Encoder().encode, delivery()
+    [batch] = batches([Written(owner, row.id, row.event_id, row.event_time, encode(row)) for row in given], [])
     return batch
 
 
@@ -122,15 +128,13 @@ class Failing:
     async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         await self._database.command(sql, parameters)
 
-    async def insert(
-        self, table: str, columns: Sequence[str], types: Sequence[str], data: Sequence[Sequence[object]], *, token: str
-    ) -> None:
+    async def insert(self, table: str, columns: Sequence[str], body: Sequence[bytes], *, token: str) -> None:
         failing = table == self._table and self.times > 0
         if failing and not self._after:
             self.times -= 1
             raise self._error
-        await self._database.insert(table, columns, types, data, token=token)
-        self.inserts.append((table, len(data[0]), token))
+        await self._database.insert(table, columns, body, token=token)
+        self.inserts.append((table, len(read_rows(body, columns, _TYPES[table])), token))
         if failing:
             self.times -= 1
             raise self._error

@@ -177,8 +177,8 @@ async def test_an_embedded_database_has_no_claims_of_other_processes(database: D
 
 
 async def put(database: Database) -> None:
-    row: list[list[object]] = [["w"], ["x"], ["c"], ["r"], ["p"], ["h"], [1], [1], [False]]
-    await database.insert(LEASES.name, LEASES.columns, LEASES.types, row, token="t")
+    rows = LEASES.encode([("w", "x", "c", "r", "p", "h", 1, 1, False)])
+    await database.insert(LEASES.name, LEASES.columns, rows, token="t")
 
 
 async def test_a_holder_that_was_suspended_does_not_write(database: RetryingDatabase) -> None:

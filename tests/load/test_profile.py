@@ -15,12 +15,12 @@ from shipper.load.clickhouse import Database, connect
 from shipper.load.dead_letters import Filter, Letter
 from shipper.load.ledger import Ledger
 from shipper.load.status import source_status, sources
-from shipper.load.tables import LOGS
-from shipper.model import Lane, RunID, Source, SourceID, Window, WorkspaceID, columns
+from shipper.model import Lane, RunID, Source, SourceID, Window, WorkspaceID
 from shipper.telemetry import RunReport, Status
 from tests.clickhouse_server import running_server, skip_where_there_is_no_way
 from tests.conftest import database_settings
 from tests.load.rows import NOON, OTHER, SOURCE, batch_of, counted, dead_letter, delivery, give, row, rows, writer
+from tests.rowbinary import insert_rows
 
 HOSTILE: dict[str, dict[str, str]] = {
     "nulls": {"join_use_nulls": "1"},
@@ -229,9 +229,8 @@ async def test_an_insert_that_takes_too_long_is_not_acknowledged(plain: Database
     """The same profile would have a server say "done" without a row written."""
     before = await plain.query("SELECT count() FROM openai_audit_logs")
     database = await as_user("time")
-    data = [*columns(rows(100, 101)).values()]
     with pytest.raises(DatabaseUnavailable) as caught:
-        await database.insert(LOGS.name, LOGS.columns, LOGS.types, data, token="late")
+        await insert_rows(database, rows(100, 101), token="late")
     assert caught.value.code == _TIMEOUT
     await database.command("SET max_execution_time = 0")
     assert await plain.query("SELECT count() FROM openai_audit_logs") == before

@@ -94,9 +94,10 @@ async def test_the_table_has_the_promised_columns(database: Database) -> None:
 
 
 async def test_the_inserted_columns_are_the_tables_columns(database: Database) -> None:
-    """What the code inserts into each table is every column of it that has no default, with its type, in their order.
+    """What the code inserts into each table is every column of it that has no default, with its type, in their order;
+    for the events' table in another order. DESTINATION is what it leaves out.
 
-    DESTINATION is what it leaves out. A column that merges by a function takes values of the type inside.
+    A column that merges by a function takes values of the type inside.
     """
     for table in TABLES:
         rows = await database.query(
@@ -108,7 +109,11 @@ async def test_the_inserted_columns_are_the_tables_columns(database: Database) -
         left_out = DESTINATION if table is LOGS else ()
         assert tuple(name for name, _ in inner if name.startswith("dst")) == left_out, table.name
         inserted = [(name, kind) for name, kind in inner if name not in left_out]
-        assert inserted == list(zip(table.columns, table.types, strict=True)), table.name
+        ours = list(zip(table.columns, table.types, strict=True))
+        if table is LOGS:
+            inserted.sort()
+            ours.sort()
+        assert inserted == ours, table.name
 
 
 async def test_every_table_and_column_says_what_it_is(database: Database) -> None:

@@ -71,9 +71,9 @@ class Proxy:
                 stream.close()
 
 
-@pytest.mark.parametrize("lost", [1, 2, 3])
+@pytest.mark.parametrize("lost", [1, 2])
 async def test_an_insert_whose_answer_is_lost_is_there_once(server_url: str, lost: int) -> None:
-    """The driver sends the body again by itself, and then we do: the table has one copy, the report counts it once."""
+    """It is sent again, as often as configured: the table has one copy, the report counts it once."""
     direct = await connect(database_settings(server_url))
     await schema.apply(direct)
     proxy = Proxy(server_url)

@@ -225,11 +225,9 @@ class _Gated:
     async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         raise NotImplementedError
 
-    async def insert(
-        self, table: str, columns: Sequence[str], types: Sequence[str], data: Sequence[Sequence[object]], *, token: str
-    ) -> None:
-        # What was sent stays as it is, whatever becomes of the process's own lists.
-        sent = [list(column) for column in data]
+    async def insert(self, table: str, columns: Sequence[str], body: Sequence[bytes], *, token: str) -> None:
+        # What was sent stays as it is, whatever becomes of the process's own list.
+        sent = [*body]
         tear = (lambda: self._store.insert(table, columns, sent, token, torn=True)) if table == LOGS.name else None
         await self._process.perform(
             f"insert {table}", lambda: self._store.insert(table, columns, sent, token), _no_database, tear

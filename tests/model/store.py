@@ -13,16 +13,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shipper.fetch.windows import merge
-from shipper.load.faults import Unwritable
-from shipper.load.tables import COVERAGE, DEAD_LETTERS, LEASES, LOGS, RESOLVED, RUNS
+from shipper.load.tables import COVERAGE, DEAD_LETTERS, LEASES, LOGS, RESOLVED, RUNS, TABLES
 from shipper.model import Window
-from tests.model.api import UNWRITABLE
 from tests.model.time import Time
+from tests.rowbinary import read_rows
 
 Record = dict[str, Any]
 
 _BETWEEN = re.compile(r"eventTime BETWEEN (\d+) AND (\d+)")
 _DIGEST = re.compile(r"'([0-9a-f]{64})'")
+_TYPES = {table.name: table.types for table in TABLES}
 _KEPT = frozenset({"workspaceID", "sourceID", "eventTime", "eventID", "eventName", "rawLog"})
 
 
@@ -60,18 +60,12 @@ class Store:
         return {tuple(row[name] for name in key): row for row in self.rows}.values()
 
     def insert(
-        self, table: str, columns: Sequence[str], data: Sequence[Sequence[object]], token: str, *, torn: bool = False
+        self, table: str, columns: Sequence[str], body: Sequence[bytes], token: str, *, torn: bool = False
     ) -> None:
         """`torn`: only the first partition is written."""
-        kept = [
-            (name, values) for name, values in zip(columns, data, strict=True) if table != LOGS.name or name in _KEPT
-        ]
-        names = [name for name, _ in kept]
-        records = [
-            dict(zip(names, values, strict=True)) for values in zip(*(values for _, values in kept), strict=True)
-        ]
-        if table == LOGS.name and any(record["eventName"] == UNWRITABLE for record in records):
-            raise Unwritable(f"{table}: a value does not fit")
+        records: list[Record] = read_rows(body, columns, _TYPES[table])
+        if table == LOGS.name:
+            records = [{name: record[name] for name in _KEPT} for record in records]
         if table == LEASES.name:
             for record in records:
                 record["writtenAt"] = self._clock.true * 1000

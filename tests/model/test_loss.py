@@ -13,19 +13,23 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
+from msgspec import structs
 
 from shipper import pipeline
 from shipper.errors import DatabaseUnavailable
 from shipper.fetch import windows
 from shipper.fetch.paging import Pager
 from shipper.fetch.windows import Coverage, Schedule
-from shipper.load.batches import Batch, Delivery
+from shipper.load.batches import Batch, Delivery, Written
 from shipper.load.lease import Lease
+from shipper.load.rowbinary import Unwritable
+from shipper.load.rows import Encoder
 from shipper.load.tables import LOGS
 from shipper.load.writer import Writer, _coverage
-from shipper.model import Page, Window
+from shipper.model import Page, Row, Window
 from shipper.pipeline import Arrival, Clock, Feed, Reading
 from tests.model import process
+from tests.model.api import UNWRITABLE
 from tests.model.machine import Shipping
 from tests.model.oracle import HOUR, MINUTE, Loss
 from tests.model.process import Client, lease, next_id, work
@@ -52,9 +56,19 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("shipper.run.Lease", lease)
     monkeypatch.setattr("shipper.run.Work", work)
     monkeypatch.setattr("shipper.load.lease.uuid4", next_id)
+    monkeypatch.setattr("shipper.load.writer.Encoder", _Picky)
     structlog.configure(processors=[_drop])
     yield
     structlog.reset_defaults()
+
+
+class _Picky(Encoder):
+    """Has rows that it cannot write, as no real event is."""
+
+    def encode(self, row: Row) -> tuple[bytes, ...]:
+        if row.kind.name == UNWRITABLE:
+            raise Unwritable(row.event_id)
+        return super().encode(row)
 
 
 def _drop(*_: object) -> str:
@@ -177,10 +191,9 @@ def test_finds_rows_that_count_although_the_insert_failed(monkeypatch: pytest.Mo
     """A failed write is logged, and the ledger gets the window all the same."""
     insert = Writer._insert
 
-    async def forgiving(self: Writer, batch: Batch, indexes: Sequence[int]) -> list[int]:
+    async def forgiving(self: Writer, rows: Sequence[Written], name: str) -> None:
         with suppress(DatabaseUnavailable):
-            return await insert(self, batch, indexes)
-        return []
+            await insert(self, rows, name)
 
     monkeypatch.setattr(Writer, "_insert", forgiving)
     assert found().startswith("the ledger claims")
@@ -210,15 +223,10 @@ def test_finds_a_lease_that_nobody_looks_at(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_finds_bytes_that_were_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """White space is part of what was received."""
-    insert = Writer._insert
+    encode = Encoder.encode
 
-    async def tidy(self: Writer, batch: Batch, indexes: Sequence[int]) -> list[int]:
-        raw = LOGS.columns.index("rawLog")
-        tidied = [
-            [one.replace(b"  ", b" ") for one in column] if n == raw else column
-            for n, column in enumerate(batch.columns)
-        ]
-        return await insert(self, replace(batch, columns=tidied), indexes)
+    def tidy(self: Encoder, row: Row) -> tuple[bytes, ...]:
+        return encode(self, structs.replace(row, raw=row.raw.replace(b"  ", b" ")))
 
-    monkeypatch.setattr(Writer, "_insert", tidy)
+    monkeypatch.setattr(Encoder, "encode", tidy)
     assert found().startswith("other bytes than received")

@@ -12,13 +12,13 @@ import pytest
 from shipper.load import schema
 from shipper.load.clickhouse import Database, connect
 from shipper.load.ledger import Drained, Ledger
-from shipper.load.tables import LOGS
 from shipper.load.writer import Writer
-from shipper.model import Lane, Row, RunID, Window, columns
+from shipper.model import Lane, RunID, Window
 from tests.conftest import database_settings
 from tests.load.rows import NOON, OTHER, SOURCE, batch_of, row
 from tests.model.store import Store
 from tests.model.time import Time
+from tests.rowbinary import insert_rows
 
 # 2026-12-01 00:00:00 UTC: the next partition.
 DECEMBER = 1_796_083_200
@@ -35,10 +35,8 @@ class Modelled:
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return self.store.query(sql, parameters)
 
-    async def insert(
-        self, table: str, columns: Sequence[str], types: Sequence[str], data: Sequence[Sequence[object]], *, token: str
-    ) -> None:
-        self.store.insert(table, columns, data, token)
+    async def insert(self, table: str, columns: Sequence[str], body: Sequence[bytes], *, token: str) -> None:
+        self.store.insert(table, columns, body, token)
 
     async def present(self, sql: str, parameters: Mapping[str, Any] | None, candidates: AbstractSet[str]) -> set[str]:
         return self.store.present(sql, parameters, candidates)
@@ -88,7 +86,7 @@ async def test_the_search_for_rows_gives_the_same_answer(both: list[Database]) -
     asked = [*there[:30], *(row(number, time=NOON + rng.randrange(50_000)) for number in range(55, 90))]
     answers = []
     for database in both:
-        await insert(database, there, "token")
+        await insert_rows(database, there, token="token")
         writer = Writer(
             database, Ledger(database, SOURCE), RunID("run"), rows=9, bytes=10**6, age=1.0, clock=lambda: 0.0
         )
@@ -101,16 +99,12 @@ async def test_a_token_counts_for_each_partition(both: list[Database]) -> None:
     the same token with other rows in a month that has it, nothing either."""
     november, december, third = row(1), row(2, time=DECEMBER), row(3)
     for database in both:
-        await insert(database, [november], "token")
-        await insert(database, [november, december], "token")
-        await insert(database, [november, december], "token")
-        await insert(database, [third], "token")
+        await insert_rows(database, [november], token="token")
+        await insert_rows(database, [november, december], token="token")
+        await insert_rows(database, [november, december], token="token")
+        await insert_rows(database, [third], token="token")
     modelled, real = both
     store: Any = modelled
     found = await real.query("SELECT eventID FROM openai_audit_logs ORDER BY eventID SETTINGS final = 0")
     assert [event_id for (event_id,) in found] == [november.event_id, december.event_id]
     assert sorted(record["eventID"] for record in store.store.rows) == [november.event_id, december.event_id]
-
-
-async def insert(database: Database, rows: Sequence[Row], token: str) -> None:
-    await database.insert(LOGS.name, LOGS.columns, LOGS.types, [*columns(rows).values()], token=token)

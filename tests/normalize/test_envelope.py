@@ -50,7 +50,8 @@ def test_a_month_of_events() -> None:
         '{ "id" : "a" , "type" : "user.added", "effective_at": 1, "user.added" : { "id" : "u" } }',
         '{"id":"a","id":"b","type":"user.added","effective_at":1,"actor":{},"actor":{"type":"session"}}',
         '{"id":"\\ud83d\\ude00","type":"user.added","effective_at":1}',
-        '{"id":"a","type":"user.added","effective_at":1,"actor":[],"project":7,"user.added":"x"}',
+        '{"id":"a","type":"user.added","effective_at":1,"actor":{"api_key":[]},"project":7,"user.added":"x"}',
+        '{"id":"a","type":"user.added","effective_at":1,"actor":{"session":{"user":1,"ip_address_details":[]}}}',
     ],
 )
 def test_odd_and_still_an_envelope(document: str) -> None:
@@ -74,6 +75,10 @@ def test_odd_and_still_an_envelope(document: str) -> None:
         b'{"id":"a\\ud800","type":"user.added","effective_at":1}',
         b'{"id":"a\n","type":"user.added","effective_at":1}',
         b'{"id":"a","type":"user.added","effective_at":1,"actor":{"type":"\xff"}}',
+        b'{"id":"a","type":"user.added","effective_at":1,"actor":[]}',
+        b'{"id":"a","type":"user.added","effective_at":1,"actor":{"session":{"ip_address":1}}}',
+        b'{"id":"a","type":"user.added","effective_at":1,"actor":{"session":{"extra":"\xff"}}}',
+        b'{"id":"a","type":"user.added","effective_at":1,"actor":{"session":{"user":{"extra":"\xff"}}}}',
         b'{"id":"a","type":"user.added","effective_at":1,"user.added":{"n":NaN}}',
         b'{"id":"a","type":"user.added","effective_at":1,"project":{"id":"\\ud800"}}',
         b'{"id":"a","type":"user.added","effective_at":1,"actor":' + b"[" * 5000 + b"]" * 5000 + b"}",
@@ -128,7 +133,8 @@ def test_whatever_an_event_holds(data: st.DataObject) -> None:
 
 def test_of_an_envelope_nothing_is_copied_that_is_not_asked_for(make: Make) -> None:
     """The parts are the event's own bytes, white space and all."""
-    raw = make(actor={"type": "session"}).replace(b'{"type":"session"}', b'{ "type" :"session" }')
+    raw = make(actor={"api_key": {"id": "k"}}).replace(b'{"id":"k"}', b'{ "id" :"k" }')
     envelope = envelope_of(raw)
     assert envelope is not None
-    assert (bytes(envelope.actor), bytes(envelope.payload)) == (b'{ "type" :"session" }', b"null")
+    assert envelope.actor is not None
+    assert (bytes(envelope.actor.api_key), bytes(envelope.payload)) == (b'{ "id" :"k" }', b"null")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import clickhouse_connect
 
-from shipper.load.tables import LOGS
 from shipper.load.rows import values
+from shipper.load.tables import LOGS
 from shipper.model import Lane, RawEvent, Row, Source, SourceID, WorkspaceID
 from shipper.normalize import normalize
 
