@@ -17,11 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
-import lz4.frame  # type: ignore[import-untyped]
-
-_INSERT = re.compile(rb"\s*INSERT INTO `?(?:\w+`?\.`?)?(\w+)")
+_INSERT = re.compile(r"\s*INSERT INTO `?(?:\w+`?\.`?)?(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +41,9 @@ class Request:
     @property
     def table(self) -> str:
         """The table that this request inserts into; empty when it is no insert."""
-        if b"chunked" not in _header(self.head, b"transfer-encoding"):
-            return ""
-        data = _dechunked(self.body)
-        if _header(self.head, b"content-encoding") == b"lz4":
-            data = lz4.frame.decompress(data)
-        found = _INSERT.match(data)
-        return found[1].decode() if found else ""
+        [sql] = parse_qs(urlsplit(self.target).query).get("query", [""])
+        found = _INSERT.match(sql)
+        return found[1] if found else ""
 
     def with_parameters(self, parameters: Mapping[str, str]) -> Request:
         """The same request with more in its query string."""
@@ -357,15 +351,6 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
         raw += line + await reader.readexactly(int(line.split(b";")[0], 16) + 2)
         if raw.endswith(b"0\r\n\r\n") and int(line.split(b";")[0], 16) == 0:
             return raw
-
-
-def _dechunked(raw: bytes) -> bytes:
-    data = b""
-    while raw:
-        line, _, raw = raw.partition(b"\r\n")
-        size = int(line.split(b";")[0], 16)
-        data, raw = data + raw[:size], raw[size + 2 :]
-    return data
 
 
 def _header(head: bytes, name: bytes) -> bytes:
