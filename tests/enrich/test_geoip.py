@@ -7,8 +7,9 @@ import gc
 import gzip
 import os
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
+from random import Random
 
 import maxminddb
 import msgspec
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from shipper.enrich.contract import DatabaseInfo
 from shipper.enrich.geoip import GeoIP, open_database, read_info
-from shipper.enrich.places import NOWHERE
+from shipper.enrich.places import NOWHERE, read_record
 from shipper.errors import ConfigError
 from shipper.model import Place
 from shipper.telemetry import Lookups
@@ -318,7 +319,8 @@ def _resident() -> int:
 @pytest.mark.skipif(not SMAPS.exists(), reason="there is nothing that says which pages are resident")
 def test_a_database_that_is_looked_up_in_is_not_kept_in_memory_as_a_whole(tmp_path: Path) -> None:
     """What was read of its copy is given back after some look-ups, and the next ones find what they found before."""
-    path = write_mmdb(tmp_path / WHOLE, "GeoIP2-City", {NETWORK: PARIS})
+    networks = {f"{first}.0.0.0/8": PARIS for first in range(1, 200)}
+    path = write_mmdb(tmp_path / WHOLE, "GeoIP2-City", networks)
     content = path.read_bytes()
     end = content.rindex(b"\xab\xcd\xefMaxMind.com")
     path.write_bytes(content[:end] + bytes(4 << 20) + content[end:])
@@ -328,8 +330,32 @@ def test_a_database_that_is_looked_up_in_is_not_kept_in_memory_as_a_whole(tmp_pa
     assert database._mapped is not None
     assert len(database._mapped.read()[:]) > 4 << 20
     before = _resident()
-    assert [database.find(address) for _ in range(128)] == [found] * 128
+    assert [database.find(ip_address(f"{first}.0.0.1")) for first in range(2, 130)] == [found] * 128
     assert before - _resident() > 3 << 10
+
+
+def test_addresses_of_one_network_are_looked_up_once(tmp_path: Path) -> None:
+    """Wherever networks end, and where there are none: every address has the record that the reader gives for it."""
+    rng = Random(3)
+    networks = {
+        f"{first}.{rng.randrange(256)}.{rng.randrange(256)}.0/24": asn_record(first, f"Org {first}")
+        for first in range(1, 60)
+    } | {f"2001:db8:{part:x}::/{rng.choice([33 + 15, 64])}": asn_record(part, f"Org {part}") for part in range(1, 60)}
+    database = open_database(write_mmdb(tmp_path / WHOLE, "GeoLite2-ASN", networks))
+    reader = maxminddb.open_database(tmp_path / WHOLE, maxminddb.MODE_MEMORY)
+    addresses: list[IPv4Address | IPv6Address] = []
+    for network in map(ip_network, networks):
+        last = network.num_addresses - 1
+        addresses += [network[0], network[last], network[0] - 1, network[last] + 1, network[rng.randrange(last)]]
+    rng.shuffle(addresses)
+    for address in addresses:
+        record = reader.get(address)
+        assert database.find(address) == (None if record is None else read_record(record)), address
+    looked_up = database._lookups
+    assert looked_up < len(addresses)
+    for address in addresses:
+        database.find(address)
+    assert database._lookups == looked_up
 
 
 def test_databases_are_told_with_type_and_build_time(tmp_path: Path) -> None:

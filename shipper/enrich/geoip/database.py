@@ -13,13 +13,13 @@ import mmap
 import re
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, cast
 
 import maxminddb
 
-from shipper.enrich.addresses import Address
+from shipper.enrich.addresses import Address, NetworkTable
 from shipper.enrich.contract import DatabaseInfo
 from shipper.enrich.files import FileState
 from shipper.enrich.geoip.copies import PrivateCopy, require_file
@@ -46,6 +46,9 @@ _BYTES_PER_LOOKUP = 1024
 # After so many look-ups of the pure reader what they have touched is given back: the kernel maps 64 KB around each byte
 # that is read, and soon counts most of the database as memory of this process.
 _LOOKUPS_MAPPED = 128
+
+# Networks of so many look-ups are kept, then all are looked up anew.
+_NETWORKS_KEPT = 32_768
 
 # The families whose fields have a column. Other makers' databases in the same format name them the same way
 # (`DBIP-City-Lite`), regional editions add a word (`GeoIP2-City-Europe`).
@@ -91,6 +94,8 @@ class Database:
         self._mapped: _Mapped | None = mapped
         self._trial: Trial | None = None
         self._lookups = 0
+        # A record is that of a network, and many addresses share one.
+        self._networks: NetworkTable[Record | None] = NetworkTable()
 
     @property
     def state(self) -> FileState:
@@ -101,11 +106,18 @@ class Database:
         """The record, or None when the database has none. Raises one of DAMAGE when it cannot be read."""
         if address.version > self._ip_version:
             return None
+        found = self._networks.find(address)
+        if found:
+            return found[0]
         self._lookups += 1
         if self._mapped is not None and self._lookups % _LOOKUPS_MAPPED == 0:
             self._mapped.give_back()
-        record = self._reader.get(address)
-        return None if record is None else read_record(record)
+        if self._lookups % _NETWORKS_KEPT == 0:
+            self._networks = NetworkTable()
+        raw, prefix = self._reader.get_with_prefix_len(address)
+        record = None if raw is None else read_record(raw)
+        self._networks.add(ip_network((address, prefix), strict=False), record)
+        return record
 
     def try_when_due(self) -> Verdict | None:
         """Begin the trial once there were enough look-ups. The verdict, when this call was the first to learn it."""
