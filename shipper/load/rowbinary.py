@@ -19,10 +19,11 @@ Write = Callable[[Any], bytes]
 # What is raised here for a value that its type cannot have.
 DOES_NOT_FIT = (ValueError, TypeError, AttributeError, struct.error)
 
-# Lengths that take one or two bytes: those of most texts and lists.
+# The lengths of most texts and lists, in one or two bytes.
 _SHORT = [bytes((value,)) for value in range(1 << 7)]
-_SHORT += [bytes((value & 0x7F | 0x80, value >> 7)) for value in range(1 << 7, 1 << 14)]
+_SHORT += [bytes((value & 0x7F | 0x80, value >> 7)) for value in range(1 << 7, 1 << 11)]
 
+# Pieces that are sent together.
 _AT_ONCE = 2000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
