@@ -50,6 +50,7 @@ PERSON = {
 RULE = {**READ, "readonly": "1", "session_timezone": "UTC"}
 
 # Also for READ, PERSON and RULE, where the database has them: a server refuses a setting that it does not know.
+# NEWER_INSERT is the same for INSERT.
 NEWER = {
     # Since 25.6. With 0 an index on a column outside of the sort key hides later copies of a row from FINAL; older
     # servers use no index then.
@@ -66,6 +67,11 @@ INSERT = {
     "timeout_overflow_mode": "throw",
 }
 
+NEWER_INSERT = {
+    # Since 26.2. With 1 the rows that came before a connection broke are an insert of their own.
+    "input_format_connection_handling": "0",
+}
+
 INTEGER_TIMES = {"DateTime*": "int"}
 
 
@@ -74,9 +80,9 @@ def limited(settings: Mapping[str, str], seconds: float, memory: int) -> dict[st
     return {**settings, "max_execution_time": f"{seconds:g}", "max_memory_usage": str(memory)}
 
 
-def known_to(known: Container[str], settings: Mapping[str, str]) -> dict[str, str]:
-    """READ, PERSON or RULE for a database that knows these settings."""
-    return {**settings, **{name: value for name, value in NEWER.items() if name in known}}
+def known_to(known: Container[str], settings: Mapping[str, str], newer: Mapping[str, str] = NEWER) -> dict[str, str]:
+    """READ, PERSON, RULE or INSERT for a database that knows these settings."""
+    return {**settings, **{name: value for name, value in newer.items() if name in known}}
 
 
 _HINT = "Give one statement that returns rows, without FORMAT."

@@ -27,6 +27,7 @@ from shipper.errors import ConfigError, DatabaseBusy, DatabaseError, NoDatabase
 from shipper.load.answers import (
     INSERT,
     INTEGER_TIMES,
+    NEWER_INSERT,
     PERSON,
     PINNED,
     READ,
@@ -151,6 +152,7 @@ class EmbeddedDatabase:
         self._read = known_to(client.server_settings, READ)
         self._for_person = known_to(client.server_settings, PERSON)
         self._for_rule = known_to(client.server_settings, RULE)
+        self._for_insert = known_to(client.server_settings, INSERT, NEWER_INSERT)
         self._reader: Any = None
 
     @classmethod
@@ -241,7 +243,7 @@ class EmbeddedDatabase:
                 table,
                 column_names=columns,
                 insert_block=chunks(body),
-                settings={**INSERT, "insert_deduplication_token": token},
+                settings={**self._for_insert, "insert_deduplication_token": token},
                 fmt="RowBinary",
             )
 

@@ -17,7 +17,7 @@ from shipper.errors import ShipperError
 Write = Callable[[Any], bytes]
 
 # What is raised here for a value that its type cannot have.
-DOES_NOT_FIT = (ValueError, TypeError, AttributeError, struct.error)
+DOES_NOT_FIT = (ValueError, TypeError, AttributeError, OverflowError, struct.error)
 
 # The lengths of most texts and lists, in one or two bytes.
 _SHORT = [bytes((value,)) for value in range(1 << 7)]
@@ -69,7 +69,6 @@ _PLAIN: Mapping[str, Write] = {
     "UInt8": struct.Struct("<B").pack,
     "UInt32": struct.Struct("<I").pack,
     "UInt64": struct.Struct("<Q").pack,
-    "Int64": struct.Struct("<q").pack,
     "Float64": struct.Struct("<d").pack,
     # Unix seconds.
     "DateTime": struct.Struct("<I").pack,

@@ -21,7 +21,7 @@ _ENRICHMENTS = "Array(Tuple(data Map(String, String), name String, provider Stri
 
 # So many parts are kept as bytes, none larger than this. Then all are written anew as they come.
 _KEPT = 16_384
-_KEPT_SIZE = 4096
+_KEPT_SIZE = 1024
 
 
 class Column(NamedTuple):

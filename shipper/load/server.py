@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
 import zstandard
-from clickhouse_connect.driver import options
 from clickhouse_connect.driver.httputil import check_env_proxy
 
 from shipper.config import Settings
@@ -20,6 +19,7 @@ from shipper.load.answers import (
     INSERT,
     INTEGER_TIMES,
     NEWER,
+    NEWER_INSERT,
     PERSON,
     PINNED,
     READ,
@@ -44,6 +44,7 @@ _RESERVED = {
     *READ,
     *PERSON,
     *NEWER,
+    *NEWER_INSERT,
     *INSERT,
     "async_insert",
     "database",
@@ -150,8 +151,6 @@ _EXPECTED = "Expected http://user@host:8123/database or https://user@host:8443/d
 
 async def connect(target: Target) -> ServerDatabase:
     """Connect once. Raises DatabaseUnavailable, DatabaseRefused, SchemaError for an unknown database, ConfigError."""
-    # Rows are never data frames: the driver would look for pandas at the first insert, and load it where it is.
-    options.pd = options.np = None
     # The driver logs what it also raises; it is said once, by whoever catches it.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     # Between two processes of one machine it costs more time than it saves.
@@ -195,6 +194,7 @@ class ServerDatabase:
         self._read = known_to(client.server_settings, READ)
         self._for_person = known_to(client.server_settings, PERSON)
         self._for_rule = known_to(client.server_settings, RULE)
+        self._for_insert = known_to(client.server_settings, INSERT, NEWER_INSERT)
         self.address = address
 
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
@@ -237,7 +237,7 @@ class ServerDatabase:
                 table,
                 column_names=columns,
                 insert_block=self._stream(body),
-                settings={**INSERT, "insert_deduplication_token": token},
+                settings={**self._for_insert, "insert_deduplication_token": token},
                 fmt="RowBinary",
                 compression="zstd" if self._compressed else None,
             )

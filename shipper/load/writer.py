@@ -80,7 +80,10 @@ class Writer:
         return waiting >= self._max_rows or self._bytes >= self._max_bytes
 
     def add(self, delivery: Delivery, rows: Sequence[Row], dead_letters: Sequence[DeadLetter]) -> None:
-        """Take what came of one page. Raises Unwritable when none of many rows fits its columns."""
+        """Take what came of one page. A row that does not fit its columns is a dead letter.
+
+        Raises Unwritable when none of many rows fits.
+        """
         delivery.owed += len(rows) + len(dead_letters)
         encode, unfit = self._encoder.encode, []
         for row in rows:

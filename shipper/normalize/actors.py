@@ -10,7 +10,8 @@ import orjson
 from shipper.model import Actor, Client
 from shipper.normalize.fields import Object, is_email, table, text
 
-# What takes up to so many bytes is remembered, so many of each: most events repeat the actor of one before them.
+# What takes up to so many bytes is remembered, so many of each: most events repeat the actor of one before them. What
+# takes more is read as a whole. It might also be nested deeper than a parser takes it that begins above it.
 _REMEMBERED_SIZE = 1024
 _REMEMBERED = 8192
 
@@ -83,28 +84,31 @@ def client_of(session: Object) -> ClientReading:
 
 
 def actor_in(kind: str | None, user: bytes, key: bytes) -> ActorReading:
-    """As `actor_of`, of the JSON of the session's user and of the API key. Raises ValueError when it is none."""
-    read = _remembered_actor if len(user) + len(key) <= _REMEMBERED_SIZE else _actor
-    return read(kind, user, key)
+    """As `actor_of`, of the JSON of the session's user and of the API key.
+
+    Raises ValueError when it is none, or large.
+    """
+    if len(user) + len(key) + len(kind or "") > _REMEMBERED_SIZE:
+        raise ValueError("too large to be remembered")
+    return _remembered_actor(kind, user, key)
 
 
 def client_in(user_agent: str | None, ja3: str | None, ja4: str | None) -> ClientReading:
-    """As `client_of`, of a session's values."""
-    size = len(user_agent or "") + len(ja3 or "") + len(ja4 or "")
-    return (_remembered_client if size <= _REMEMBERED_SIZE else _client)(user_agent, ja3, ja4)
+    """As `client_of`, of a session's values. Raises ValueError when they are large."""
+    if len(user_agent or "") + len(ja3 or "") + len(ja4 or "") > _REMEMBERED_SIZE:
+        raise ValueError("too large to be remembered")
+    return _remembered_client(user_agent, ja3, ja4)
 
 
-def _actor(kind: str | None, user: bytes, key: bytes) -> ActorReading:
+@lru_cache(_REMEMBERED)
+def _remembered_actor(kind: str | None, user: bytes, key: bytes) -> ActorReading:
     actor = {"type": kind, "session": {"user": orjson.loads(user)}, "api_key": orjson.loads(key)}
     return actor_of({"actor": actor})
 
 
-def _client(user_agent: str | None, ja3: str | None, ja4: str | None) -> ClientReading:
+@lru_cache(_REMEMBERED)
+def _remembered_client(user_agent: str | None, ja3: str | None, ja4: str | None) -> ClientReading:
     return client_of({"user_agent": user_agent, "ja3": ja3, "ja4": ja4})
-
-
-_remembered_actor = lru_cache(_REMEMBERED)(_actor)
-_remembered_client = lru_cache(_REMEMBERED)(_client)
 
 
 def _identity(user_id: str, email: str, service_account_id: str, *, acts_as_service_account: bool) -> dict[str, str]:

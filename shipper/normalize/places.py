@@ -61,16 +61,15 @@ def place_of(session: Object) -> PlaceReading:
 
 
 def place_in(address: str | None, details: bytes) -> PlaceReading:
-    """As `place_of`, of an address and the JSON of its details. Raises ValueError when it is none."""
-    read = _remembered if len(address or "") + len(details) <= _REMEMBERED_SIZE else _place
-    return read(address, details)
+    """As `place_of`, of an address and the JSON of its details. Raises ValueError when it is none, or large."""
+    if len(address or "") + len(details) > _REMEMBERED_SIZE:
+        raise ValueError("too large to be remembered")
+    return _remembered(address, details)
 
 
-def _place(address: str | None, details: bytes) -> PlaceReading:
+@lru_cache(_REMEMBERED)
+def _remembered(address: str | None, details: bytes) -> PlaceReading:
     return place_of({"ip_address": address, "ip_address_details": orjson.loads(details)})
-
-
-_remembered = lru_cache(_REMEMBERED)(_place)
 
 
 def _coordinates(latitude: object, longitude: object, invalid: list[str]) -> tuple[float, float]:

@@ -334,7 +334,8 @@ def test_a_database_that_is_looked_up_in_is_not_kept_in_memory_as_a_whole(tmp_pa
     assert before - _resident() > 3 << 10
 
 
-def test_addresses_of_one_network_are_looked_up_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [maxminddb.MODE_MEMORY, maxminddb.MODE_MMAP_EXT], ids=["pure", "C"])
+def test_addresses_of_one_network_are_looked_up_once(tmp_path: Path, mode: maxminddb.MODE) -> None:
     """Wherever networks end, and where there are none: every address has the record that the reader gives for it."""
     rng = Random(3)
     networks = {
@@ -342,6 +343,7 @@ def test_addresses_of_one_network_are_looked_up_once(tmp_path: Path) -> None:
         for first in range(1, 60)
     } | {f"2001:db8:{part:x}::/{rng.choice([33 + 15, 64])}": asn_record(part, f"Org {part}") for part in range(1, 60)}
     database = open_database(write_mmdb(tmp_path / WHOLE, "GeoLite2-ASN", networks))
+    database._reader = maxminddb.open_database(tmp_path / WHOLE, mode)
     reader = maxminddb.open_database(tmp_path / WHOLE, maxminddb.MODE_MEMORY)
     addresses: list[IPv4Address | IPv6Address] = []
     for network in map(ip_network, networks):

@@ -306,11 +306,11 @@ def test_a_database_is_tried_out_after_enough_lookups(trials: Trials, geoip: Geo
     trials.answer = Verdict.SOUND
     assert look(geoip) == []
     assert type(database._reader) is not maxminddb.Reader
-    again = [make_row(address) for address in addresses]
-    for row in again:
-        geoip.enrich([row])
-    assert again == rows
-    assert rows[0].place.city == "City 20"
+    assert [row.place.city for row in rows[:3]] == ["City 20", "City 21", "City 22"]
+    # Networks that nobody has asked for.
+    new = [make_row(f"{first}.1.2.3") for first in range(1, 20)]
+    geoip.enrich(new)
+    assert [row.place.city for row in new] == [f"City {first}" for first in range(1, 20)]
     look(geoip)
     assert trials.begun == 1
 

@@ -177,20 +177,20 @@ async def test_a_disk_without_room_to_spare_gets_nothing(tmp_path: Path, monkeyp
     """The engine would acknowledge what it cannot write. Reading goes on; with room again writing does too."""
     url = f"chdb:{tmp_path / 'data'}"
     database = await connect(database_settings(url))
-    await database.command("CREATE TABLE t (a Int64) ENGINE = MergeTree ORDER BY a")
+    await database.command("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a")
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as full:
         full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=63 * 1024 * 1024))
         for call in (
             database.command("CREATE TABLE u (a Int64) ENGINE = MergeTree ORDER BY a"),
-            database.insert("t", ["a"], encode(["Int64"], [[1]]), token="1"),
+            database.insert("t", ["a"], encode(["UInt64"], [[1]]), token="1"),
         ):
             with pytest.raises(DatabaseError, match="63 MiB are free on its disk, expected at least 64") as caught:
                 await call
             assert type(caught.value) is DatabaseError
             assert caught.value.hint.startswith("Make room")
         assert await database.query("SELECT a FROM t") == []
-    await database.insert("t", ["a"], encode(["Int64"], [[1]]), token="1")
+    await database.insert("t", ["a"], encode(["UInt64"], [[1]]), token="1")
     assert await database.query("SELECT a FROM t") == [(1,)]
     assert await database.query("SHOW TABLES") == [("t",)]
     await database.close()
@@ -200,7 +200,7 @@ async def test_a_directory_that_the_engine_cannot_read_is_an_error_with_a_hint(t
     """A table's definition that was cut off, as a full disk leaves it."""
     url = f"chdb:{tmp_path / 'data'}"
     database = await connect(database_settings(url))
-    await database.command("CREATE TABLE t (a Int64) ENGINE = MergeTree ORDER BY a")
+    await database.command("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a")
     await database.close()
     (definition,) = (tmp_path / "data").rglob("t.sql")
     definition.resolve().write_text("")

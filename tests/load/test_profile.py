@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ HOSTILE: dict[str, dict[str, str]] = {
     "final": {"optimize_move_to_prewhere_if_final": "1", "do_not_merge_across_partitions_select_final": "1"},
     "indexes": {"use_skip_indexes_if_final": "1", "use_skip_indexes_if_final_exact_mode": "0"},
     "zone": {"session_timezone": "America/New_York"},
+    "broken": {"input_format_connection_handling": "1"},
 }
 
 # Limits at which a part of an answer would pass for the whole: what the profile says, and what would go over it.
@@ -233,6 +234,24 @@ async def test_an_insert_that_takes_too_long_is_not_acknowledged(plain: Database
         await insert_rows(database, rows(100, 101), token="late")
     assert caught.value.code == _TIMEOUT
     await database.command("SET max_execution_time = 0")
+    assert await plain.query("SELECT count() FROM openai_audit_logs") == before
+
+
+@pytest.mark.parametrize("kind", ["server"])
+async def test_an_insert_that_breaks_off_leaves_nothing(
+    plain: Database, as_user: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the profile "broken" a server would keep the rows that came by then."""
+    before = await plain.query("SELECT count() FROM openai_audit_logs")
+    database = await as_user("broken")
+
+    def breaking(body: Sequence[bytes]) -> Iterator[bytes]:
+        yield b"".join(body[: len(body) // 2])
+        raise OSError("broken")
+
+    monkeypatch.setattr(server, "chunks", breaking)
+    with pytest.raises(DatabaseUnavailable):
+        await insert_rows(database, rows(*range(100, 200)), token="broken")
     assert await plain.query("SELECT count() FROM openai_audit_logs") == before
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,9 +16,11 @@ from shipper.errors import ConfigError, DatabaseRefused, DatabaseUnavailable, Sc
 from shipper.load import schema, server
 from shipper.load.clickhouse import connect
 from shipper.load.migrations import migrations
+from shipper.load.rowbinary import chunks
 from tests.clickhouse_server import free_port
 from tests.conftest import database_settings
-from tests.load.rows import NOON, counted, delivery, give, ids, rows, writer
+from tests.load.rows import NOON, counted, delivery, give, ids, row, rows, writer
+from tests.rowbinary import body_of, insert_rows
 
 
 async def no_sleep(_: float) -> None:
@@ -92,6 +94,50 @@ async def test_an_insert_whose_answer_is_lost_is_there_once(server_url: str, los
     assert counted(window) == (3, 0, 0)
     assert await ids(direct) == ["1", "2", "3"]
     await direct.close()
+
+
+@pytest.mark.parametrize("loopback", [True, False])
+async def test_a_body_of_many_chunks_arrives_as_it_was_sent(
+    server_url: str, monkeypatch: pytest.MonkeyPatch, *, loopback: bool
+) -> None:
+    """Plain to this machine, compressed to any other."""
+    monkeypatch.setattr(server, "is_loopback", lambda _: loopback)
+    database = await connect(database_settings(server_url))
+    await schema.apply(database)
+    raws = [number.to_bytes(2) * (number + 1) for number in range(500)]
+    body = body_of(row(number, rawLog=raw) for number, raw in enumerate(raws))
+    assert len(list(chunks(body))) > 4
+    await insert_rows(database, (row(number, rawLog=raw) for number, raw in enumerate(raws)), token="t")
+    found = await database.query("SELECT hex(rawLog) FROM openai_audit_logs ORDER BY eventID")
+    assert [bytes.fromhex(one) for (one,) in found] == raws
+    await database.close()
+
+
+@pytest.mark.parametrize("loopback", [True, False])
+async def test_a_body_that_breaks_off_leaves_nothing(
+    server_url: str, monkeypatch: pytest.MonkeyPatch, *, loopback: bool
+) -> None:
+    """Not even the rows that came; the next attempt writes them all."""
+    monkeypatch.setattr(server, "is_loopback", lambda _: loopback)
+    database = await connect(database_settings(server_url), sleep=no_sleep)
+    await schema.apply(database)
+    broken = iter([True])
+
+    def breaking(body: Sequence[bytes]) -> Iterator[bytes]:
+        for number, chunk in enumerate(chunks(body)):
+            if number == 2 and next(broken, False):
+                raise OSError("broken")
+            yield chunk
+
+    monkeypatch.setattr(server, "chunks", breaking)
+    single = await connect(database_settings(server_url, retries=0))
+    with pytest.raises(DatabaseUnavailable):
+        await insert_rows(single, rows(*range(500)), token="t")
+    assert await database.query("SELECT count() FROM openai_audit_logs") == [(0,)]
+    await insert_rows(single, rows(*range(500)), token="t")
+    assert await database.query("SELECT count() FROM openai_audit_logs") == [(500,)]
+    await single.close()
+    await database.close()
 
 
 async def test_a_server_that_is_not_there() -> None:

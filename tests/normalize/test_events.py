@@ -175,7 +175,7 @@ def test_deep_nesting(make: Make, levels: int, marks: dict[str, str]) -> None:
 
 
 def test_deep_nesting_in_the_details_of_an_address(make: Make) -> None:
-    """Details too deep to be remembered are read like any others."""
+    """Details that are too large to be remembered are read like any others."""
     details = b'{"country": "USA", "x": ' + b"[" * 600 + b"]" * 600 + b"}"
     session = b', "actor": {"session": {"ip_address": "192.0.2.1", "ip_address_details": ' + details + b"}}}"
     row = row_of(make().removesuffix(b"}") + session)
