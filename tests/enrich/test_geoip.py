@@ -335,7 +335,7 @@ def test_a_database_that_is_looked_up_in_is_not_kept_in_memory_as_a_whole(tmp_pa
 
 
 @pytest.mark.parametrize("mode", [maxminddb.MODE_MEMORY, maxminddb.MODE_MMAP_EXT], ids=["pure", "C"])
-def test_addresses_of_one_network_are_looked_up_once(tmp_path: Path, mode: maxminddb.MODE) -> None:
+def test_addresses_of_one_network_are_looked_up_once(tmp_path: Path, mode: int) -> None:
     """Wherever networks end, and where there are none: every address has the record that the reader gives for it."""
     rng = Random(3)
     networks = {
