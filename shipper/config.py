@@ -204,7 +204,7 @@ class Settings(BaseSettings):
         timedelta(minutes=1), description="How long a run waits for another one of its source; then exit code 75."
     )
 
-    batch_rows: int = Field(10_000, ge=1, le=1_000_000, description="Rows per insert, at most.")
+    batch_rows: int = Field(8_000, ge=1, le=1_000_000, description="Rows per insert, at most.")
     batch_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Bytes of raw events per insert, at most.")
     batch_age: Duration = Field(timedelta(seconds=30), description="Longest time a row waits for its insert.")
 

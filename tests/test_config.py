@@ -129,7 +129,7 @@ def test_what_kubernetes_puts_into_the_environment_is_not_a_setting(monkeypatch:
     monkeypatch.setenv("SHIPPER_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("SHIPPER_PORT", "tcp://10.0.0.1:80")
     monkeypatch.setenv("SHIPPER_PORT_80_TCP_ADDR", "10.0.0.1")
-    assert load_settings().batch_rows == 10_000
+    assert load_settings().batch_rows == 8_000
 
 
 def test_lists_of_objects_in_the_environment_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

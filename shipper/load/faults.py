@@ -71,6 +71,7 @@ _HINTS = {
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _UNREACHABLE = "Is ClickHouse up, and is this its HTTP port?"
 
+_REQUEST = re.compile(r" \(for url .*| for https?://\S+")
 _CODE = re.compile(r"Code: (\d+)\b")
 _LONGEST = 600
 
@@ -123,5 +124,5 @@ def _text(error: Exception) -> str:
     """What ClickHouse said, without the driver's words round it, on one line of bearable length."""
     text = " ".join(str(error).split()) or type(error).__name__
     start = text.find("Code: ")
-    text = text[max(start, 0) :].partition(" (for url ")[0]
+    text = _REQUEST.sub("", text[max(start, 0) :])
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

@@ -20,7 +20,7 @@ from shipper.telemetry import RunReport, Status
 from tests.clickhouse_server import running_server, skip_where_there_is_no_way
 from tests.conftest import database_settings
 from tests.load.rows import NOON, OTHER, SOURCE, batch_of, counted, dead_letter, delivery, give, row, rows, writer
-from tests.rowbinary import insert_rows
+from tests.rowbinary import insert_rows, inserts_ended
 
 HOSTILE: dict[str, dict[str, str]] = {
     "nulls": {"join_use_nulls": "1"},
@@ -246,12 +246,14 @@ async def test_an_insert_that_breaks_off_leaves_nothing(
     database = await as_user("broken")
 
     def breaking(body: Sequence[bytes]) -> Iterator[bytes]:
-        yield b"".join(body[: len(body) // 2])
+        yield from body[: len(body) // 2]
         raise OSError("broken")
 
     monkeypatch.setattr(server, "chunks", breaking)
     with pytest.raises(DatabaseUnavailable):
-        await insert_rows(database, rows(*range(100, 200)), token="broken")
+        # So much that the server has begun to read it when it breaks off.
+        await insert_rows(database, [row(number, rawLog=b"x" * 400_000) for number in range(100, 200)], token="broken")
+    await inserts_ended(plain)
     assert await plain.query("SELECT count() FROM openai_audit_logs") == before
 
 

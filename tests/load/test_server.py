@@ -20,7 +20,7 @@ from shipper.load.rowbinary import chunks
 from tests.clickhouse_server import free_port
 from tests.conftest import database_settings
 from tests.load.rows import NOON, counted, delivery, give, ids, row, rows, writer
-from tests.rowbinary import body_of, insert_rows
+from tests.rowbinary import body_of, insert_rows, inserts_ended
 
 
 async def no_sleep(_: float) -> None:
@@ -133,6 +133,7 @@ async def test_a_body_that_breaks_off_leaves_nothing(
     single = await connect(database_settings(server_url, retries=0))
     with pytest.raises(DatabaseUnavailable):
         await insert_rows(single, rows(*range(500)), token="t")
+    await inserts_ended(database)
     assert await database.query("SELECT count() FROM openai_audit_logs") == [(0,)]
     await insert_rows(single, rows(*range(500)), token="t")
     assert await database.query("SELECT count() FROM openai_audit_logs") == [(500,)]
