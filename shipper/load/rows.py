@@ -124,7 +124,7 @@ class Encoder:
     def encode(self, row: Row) -> tuple[bytes, ...]:
         """The row in RowBinary, its columns in the order of COLUMNS, in pieces. Raises Unwritable.
 
-        In pieces it takes a third of the memory: most are the same objects in many rows, and the last is `row.raw`.
+        In pieces it takes less memory: most are the same objects in many rows, and the last is `row.raw`.
         """
         written = self._written
         tags, resources, enrichments, raw = row.tags, row.resources, row.enrichments, row.raw
