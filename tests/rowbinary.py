@@ -19,7 +19,6 @@ _NUMBERS = {
     "UInt8": "<B",
     "UInt32": "<I",
     "UInt64": "<Q",
-    "Int64": "<q",
     "Float64": "<d",
     "DateTime": "<I",
     "DateTime64(3)": "<q",

@@ -47,7 +47,7 @@ def test_printed_by_a_fixture(careless):
 def test_traceback():
     raise ValueError(KEY)
 
-@pytest.mark.xfail(strict=True)
+@pytest.mark.xfail(strict=True, reason='its traceback is scanned')
 def test_traceback_of_an_expected_failure():
     raise ValueError(KEY)
 

@@ -29,7 +29,7 @@ _AT_ONCE = 2000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
-_COMPOSED = re.compile(r"(?P<outer>Array|Map|Tuple)\((?P<inner>.*)\)", re.DOTALL)
+_COMPOSED = re.compile(r"(?P<outer>Array|Tuple)\((?P<inner>.*)\)", re.DOTALL)
 
 
 class Unwritable(ShipperError):  # noqa: N818 - says what is the matter, as in errors.py
@@ -73,6 +73,7 @@ _PLAIN: Mapping[str, Write] = {
     # Unix seconds.
     "DateTime": struct.Struct("<I").pack,
     "DateTime64(3)": _ticks,
+    "Map(String, String)": lambda mapping: length(len(mapping)) + pairs(mapping),
 }
 
 
@@ -88,17 +89,13 @@ def write(kind: str) -> Write:
     if composed is None:
         raise NotImplementedError(f"no column of ours has the type {kind}")
     inner = [write(one) for one in _split(composed["inner"])]
-    match composed["outer"]:
-        case "Array":
-            return lambda values: length(len(values)) + b"".join(map(inner[0], values))
-        case "Map":
-            key, value = inner
-            return lambda values: length(len(values)) + b"".join([key(k) + value(v) for k, v in values.items()])
+    if composed["outer"] == "Array":
+        return lambda values: length(len(values)) + b"".join(map(inner[0], values))
     return lambda values: b"".join([write(value) for write, value in zip(inner, values, strict=True)])
 
 
 def chunks(body: Sequence[bytes]) -> Generator[bytes, None, None]:
-    """The body in pieces of a size to be sent: about 100 kB when it is of rows of the log."""
+    """The body in pieces of a size to be sent: some 100 kB when it is of ordinary rows of the log."""
     for start in range(0, len(body), _AT_ONCE):
         yield b"".join(body[start : start + _AT_ONCE])
 

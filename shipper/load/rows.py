@@ -100,7 +100,7 @@ def values(row: Row) -> dict[str, Any]:
     return found | {column.name: column.read(row) for column in _EVENT}
 
 
-class _Written(NamedTuple):
+class _Cells(NamedTuple):
     """A part of rows as bytes: its columns, its share of `tags`, and how many tags that are. Keeps the part alive."""
 
     part: object
@@ -119,22 +119,22 @@ class Encoder:
     """Writes rows to bytes. Keeps the parts that rows share, by identity: the same object is the same bytes."""
 
     def __init__(self) -> None:
-        self._written: dict[int, _Written] = {}
+        self._cells: dict[int, _Cells] = {}
 
     def encode(self, row: Row) -> tuple[bytes, ...]:
         """The row in RowBinary, its columns in the order of COLUMNS, in pieces. Raises Unwritable.
 
         In pieces it takes less memory: most are the same objects in many rows, and the last is `row.raw`.
         """
-        written = self._written
+        cells = self._cells
         tags, resources, enrichments, raw = row.tags, row.resources, row.enrichments, row.raw
         try:
-            source = written.get(id(row.source)) or self._write(row.source, _SOURCE)
-            kind = written.get(id(row.kind)) or self._write(row.kind, _KIND)
-            actor = written.get(id(row.actor)) or self._write(row.actor, _ACTOR)
-            client = written.get(id(row.client)) or self._write(row.client, ())
-            place = written.get(id(row.place)) or self._write(row.place, _PLACE)
-            project = written.get(id(row.project)) or self._write(row.project, _PROJECT)
+            source = cells.get(id(row.source)) or self._write(row.source, _SOURCE)
+            kind = cells.get(id(row.kind)) or self._write(row.kind, _KIND)
+            actor = cells.get(id(row.actor)) or self._write(row.actor, _ACTOR)
+            client = cells.get(id(row.client)) or self._write(row.client, ())
+            place = cells.get(id(row.place)) or self._write(row.place, _PLACE)
+            project = cells.get(id(row.project)) or self._write(row.project, _PROJECT)
             row_id, event_id = row.id.encode(), row.event_id.encode()
             return (
                 source.columns,
@@ -160,12 +160,12 @@ class Encoder:
         except DOES_NOT_FIT as error:
             raise Unwritable(f"a value of event {row.event_id!r} does not fit its column") from error
 
-    def _write(self, part: Any, columns: Sequence[Column]) -> _Written:
+    def _write(self, part: Any, columns: Sequence[Column]) -> _Cells:
         tags = getattr(part, "tags", {})
-        cells = b"".join([write(column.type)(column.read(part)) for column in columns])
-        written = _Written(part, cells, pairs(tags), len(tags))
-        if len(written.columns) + len(written.tags) <= _KEPT_SIZE:
-            if len(self._written) >= _KEPT:
-                self._written.clear()
-            self._written[id(part)] = written
-        return written
+        whole = b"".join([write(column.type)(column.read(part)) for column in columns])
+        cells = _Cells(part, whole, pairs(tags), len(tags))
+        if len(cells.columns) + len(cells.tags) <= _KEPT_SIZE:
+            if len(self._cells) >= _KEPT:
+                self._cells.clear()
+            self._cells[id(part)] = cells
+        return cells

@@ -88,11 +88,11 @@ class Writer:
         encode, unfit = self._encoder.encode, []
         for row in rows:
             try:
-                written = encode(row)
+                pieces = encode(row)
             except Unwritable:
                 unfit.append(row)
             else:
-                self._rows.append(Written(delivery, row.id, row.event_id, row.event_time, written))
+                self._rows.append(Written(delivery, row.id, row.event_id, row.event_time, pieces))
         if len(unfit) == len(rows) > _ALL_UNWRITABLE:
             raise Unwritable(f"none of {len(rows)} rows can be written; the first: {rows[0].event_id}")
         letters = [Letter.of(letter) for letter in dead_letters]
@@ -229,6 +229,7 @@ def _coverage(delivery: Delivery, run_id: RunID) -> Drained:
 def _split(batch: Batch, there: AbstractSet[str], *, last: bool) -> tuple[Sequence[Written], Sequence[Written]]:
     """The rows of events that are missing, the first or the last of each, and the others."""
     rows = batch.rows
+    # As many names as events: none came twice.
     if not there and len(batch.names) == len(rows) + len(batch.letters):
         return rows, ()
     seen = set(there)

@@ -99,6 +99,8 @@ def test_messages_are_short_and_hold_what_clickhouse_said() -> None:
         "Received ClickHouse exception, code: 62, server response: Code: 62. DB::Exception:\n bad (for url http://h:1)"
     )
     assert str(translate(exceptions.DatabaseError(text, code=62), "a")) == "a: Code: 62. DB::Exception: bad"
+    broken = "Can not write request body for http://h:1/?query=INSERT+INTO+t&database=d"
+    assert str(translate(exceptions.OperationalError(broken), "a")) == "a: Can not write request body"
     assert len(str(translate(exceptions.DatabaseError("x" * 10_000, code=62), "a"))) < 700
 
 

@@ -98,7 +98,7 @@ def test_parts_are_written_once_and_kept_within_bounds(monkeypatch: pytest.Monke
     for number in range(100):
         [found] = read_rows(encoder.encode(row(number, projectID=str(number))), LOGS.columns, LOGS.types)
         assert found["projectID"] == str(number)
-        assert len(encoder._written) <= 12
+        assert len(encoder._cells) <= 12
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 2**32])

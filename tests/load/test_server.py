@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import pytest
 
 from shipper.errors import ConfigError, DatabaseRefused, DatabaseUnavailable, SchemaError
 from shipper.load import schema, server
-from shipper.load.clickhouse import connect
+from shipper.load.clickhouse import Database, connect
 from shipper.load.migrations import migrations
 from shipper.load.rowbinary import chunks
 from tests.clickhouse_server import free_port
@@ -96,49 +97,43 @@ async def test_an_insert_whose_answer_is_lost_is_there_once(server_url: str, los
     await direct.close()
 
 
-@pytest.mark.parametrize("loopback", [True, False])
-async def test_a_body_of_many_chunks_arrives_as_it_was_sent(
-    server_url: str, monkeypatch: pytest.MonkeyPatch, *, loopback: bool
-) -> None:
-    """Plain to this machine, compressed to any other."""
-    monkeypatch.setattr(server, "is_loopback", lambda _: loopback)
-    database = await connect(database_settings(server_url))
+@pytest.fixture(params=[True, False], ids=["plain", "compressed"])
+async def once(
+    request: pytest.FixtureRequest, server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Database]:
+    """A database that sends plain bodies, as to this machine, and compressed ones, as to any other. It tries once."""
+    monkeypatch.setattr(server, "is_loopback", lambda _: request.param)
+    database = await connect(database_settings(server_url, retries=0))
     await schema.apply(database)
-    raws = [number.to_bytes(2) * (number + 1) for number in range(500)]
-    body = body_of(row(number, rawLog=raw) for number, raw in enumerate(raws))
-    assert len(list(chunks(body))) > 4
-    await insert_rows(database, (row(number, rawLog=raw) for number, raw in enumerate(raws)), token="t")
-    found = await database.query("SELECT hex(rawLog) FROM openai_audit_logs ORDER BY eventID")
-    assert [bytes.fromhex(one) for (one,) in found] == raws
+    yield database
     await database.close()
 
 
-@pytest.mark.parametrize("loopback", [True, False])
-async def test_a_body_that_breaks_off_leaves_nothing(
-    server_url: str, monkeypatch: pytest.MonkeyPatch, *, loopback: bool
-) -> None:
-    """Not even the rows that came; the next attempt writes them all."""
-    monkeypatch.setattr(server, "is_loopback", lambda _: loopback)
-    database = await connect(database_settings(server_url), sleep=no_sleep)
-    await schema.apply(database)
-    broken = iter([True])
+async def test_a_body_of_many_chunks_arrives_as_it_was_sent(once: Database) -> None:
+    """Byte for byte, however it is cut."""
+    raws = [number.to_bytes(2, "big") * (number + 1) for number in range(500)]
+    given = [row(number, rawLog=raw) for number, raw in enumerate(raws)]
+    assert len(list(chunks(body_of(given)))) > 4
+    await insert_rows(once, given, token="t")
+    found = await once.query("SELECT hex(rawLog) FROM openai_audit_logs ORDER BY eventID")
+    assert [bytes.fromhex(raw) for (raw,) in found] == raws
+
+
+async def test_a_body_that_breaks_off_leaves_nothing(once: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the rows that came; the same insert again writes them all."""
 
     def breaking(body: Sequence[bytes]) -> Iterator[bytes]:
-        for number, chunk in enumerate(chunks(body)):
-            if number == 2 and next(broken, False):
-                raise OSError("broken")
-            yield chunk
+        yield from islice(chunks(body), 2)
+        raise OSError("broken")
 
-    monkeypatch.setattr(server, "chunks", breaking)
-    single = await connect(database_settings(server_url, retries=0))
-    with pytest.raises(DatabaseUnavailable):
-        await insert_rows(single, rows(*range(500)), token="t")
-    await inserts_ended(database)
-    assert await database.query("SELECT count() FROM openai_audit_logs") == [(0,)]
-    await insert_rows(single, rows(*range(500)), token="t")
-    assert await database.query("SELECT count() FROM openai_audit_logs") == [(500,)]
-    await single.close()
-    await database.close()
+    with monkeypatch.context() as broken:
+        broken.setattr(server, "chunks", breaking)
+        with pytest.raises(DatabaseUnavailable):
+            await insert_rows(once, rows(*range(500)), token="t")
+    await inserts_ended(once)
+    assert await once.query("SELECT count() FROM openai_audit_logs") == [(0,)]
+    await insert_rows(once, rows(*range(500)), token="t")
+    assert await once.query("SELECT count() FROM openai_audit_logs") == [(500,)]
 
 
 async def test_a_server_that_is_not_there() -> None:
@@ -293,7 +288,7 @@ import asyncio, sys, time
 from tests.conftest import database_settings
 from tests.load.rows import delivery, give, row, writer
 from shipper.load import schema
-from shipper.load.clickhouse import connect
+from shipper.load.clickhouse import Database, connect
 async def main():
     assert time.localtime(0).tm_hour != 0
     database = await connect(database_settings(sys.argv[1]))

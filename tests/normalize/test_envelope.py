@@ -94,15 +94,24 @@ def test_anything_else_is_read_as_a_whole(document: bytes) -> None:
 
 
 @pytest.mark.parametrize("levels", [1018, 1019, 1020, 1021, 1022, 1023, 1024, 1025])
-@pytest.mark.parametrize("holder", ["user.added", "actor", "session", "user", "ip_address_details", "api_key"])
-def test_at_the_depth_that_the_parser_takes(holder: str, levels: int) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("user.added",),
+        ("actor",),
+        ("actor", "session"),
+        ("actor", "session", "user"),
+        ("actor", "session", "ip_address_details"),
+        ("actor", "api_key"),
+    ],
+    ids="/".join,
+)
+def test_at_the_depth_that_the_parser_takes(path: tuple[str, ...], levels: int) -> None:
     """A part is read on its own, but is as deep as it is in the event."""
-    deep = '{"x":' * levels + "1" + "}" * levels
-    for outer in {"api_key": ["actor"], "user": ["session", "actor"], "ip_address_details": ["session", "actor"]}.get(
-        holder, {"session": ["actor"]}.get(holder, [])
-    ):
-        deep, holder = f'{{"{holder}":{deep}}}', outer
-    same(f'{{"id":"a","type":"user.added","effective_at":1,"{holder}":{deep}}}'.encode())
+    value = '{"x":' * levels + "1" + "}" * levels
+    for key in reversed(path[1:]):
+        value = f'{{"{key}":{value}}}'
+    same(f'{{"id":"a","type":"user.added","effective_at":1,"{path[0]}":{value}}}'.encode())
 
 
 # Half a surrogate pair too.
