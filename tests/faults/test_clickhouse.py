@@ -34,10 +34,11 @@ def deeds(rig: Rig) -> int:
 async def test_a_server_killed_during_an_insert_and_restarted_has_every_event_once(rig: Rig, hook: Hook) -> None:
     """SIGKILL with half of the body sent, with all of it sent, and with the rows written but not acknowledged.
 
-    The server is back at once: the same run goes on.
+    The server is back at once: the same run goes on. Each connection that the shipper keeps open to the proxy may cost
+    it one attempt, since the other half of that connection died with the server.
     """
-    on_inserts(rig, hook(rig.kill_and_restart), first=2)
-    result = await rig.run("run", SHIPPER_BATCH_ROWS="50", SHIPPER_LEASE_TTL="1m")
+    on_inserts(rig, hook(rig.restart_at_once), first=2)
+    result = await rig.run("run", SHIPPER_BATCH_ROWS="50", SHIPPER_LEASE_TTL="1m", SHIPPER_RETRIES="20")
     assert result.code == 0, result.err
     assert deeds(rig) == 1
     verdict = await rig.verdict()
