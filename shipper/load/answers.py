@@ -63,13 +63,19 @@ INSERT = {
     "insert_deduplicate": "1",
     # Answer after the end, so that a failure half-way is not a success with an error in its body.
     "wait_end_of_query": "1",
-    # All rows of a batch in one block: they are there together or not at all.
+    # All rows of a batch in one block, whatever its bytes: they are there together or not at all.
     "max_insert_block_size": "1048449",
+    "min_insert_block_size_rows": "1048449",
+    "min_insert_block_size_bytes": "0",
     # With `break` an insert that takes too long is acknowledged without its rows (measured with 26.7).
     "timeout_overflow_mode": "throw",
 }
 
 NEWER_INSERT = {
+    # The newer word for insert_deduplicate, which it overrules: with `disable` a repeated insert is there twice.
+    "deduplicate_insert": "enable",
+    # With 1 a batch is cut, whatever the sizes above say.
+    "use_strict_insert_block_limits": "0",
     # Since 26.2. With 1 the rows that came before a connection broke are an insert of their own (measured with 26.7).
     "input_format_connection_handling": "0",
 }

@@ -34,6 +34,15 @@ HOSTILE: dict[str, dict[str, str]] = {
     "indexes": {"use_skip_indexes_if_final": "1", "use_skip_indexes_if_final_exact_mode": "0"},
     "zone": {"session_timezone": "America/New_York"},
     "broken": {"input_format_connection_handling": "1"},
+    "twice": {"deduplicate_insert": "disable", "insert_deduplicate": "0"},
+    "pieces": {
+        "input_format_max_block_size_bytes": "1000",
+        "max_insert_block_size": "10",
+        "max_insert_block_size_bytes": "1000",
+        "min_insert_block_size_bytes": "1",
+        "min_insert_block_size_rows": "1",
+        "use_strict_insert_block_limits": "1",
+    },
 }
 
 # Limits at which a part of an answer would pass for the whole: what the profile says, and what would go over it.
@@ -209,6 +218,21 @@ async def test_a_profile_changes_no_answer(name: str, plain: Database, as_user: 
     await batch.flush()
     assert counted(window) == (3, 10, 2)
     assert await dead_letters.count(database, Filter(source_id="s")) == 6
+
+
+@pytest.mark.parametrize("name", ["twice", "pieces"])
+async def test_a_batch_is_one_part_of_the_table_and_its_repetition_none(
+    name: str, plain: Database, as_user: Changed
+) -> None:
+    """Nobody sees half of it, and one whose answer was lost can be sent again."""
+    parts = "SELECT count(), sum(rows) FROM system.parts WHERE active AND table = {t:String} AND database = {d:String}"
+    [(home,)] = await plain.query("SELECT currentDatabase()")
+    of = {"t": "openai_audit_logs", "d": home}
+    [(before, rows_before)] = await plain.query(parts, of)
+    database = await as_user(name)
+    for _ in range(2):
+        await insert_rows(database, rows(*range(100, 400)), token="again")
+        assert await plain.query(parts, of) == [(before + 1, rows_before + 300)]
 
 
 @pytest.mark.parametrize("name", SHORT)
