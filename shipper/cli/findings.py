@@ -101,6 +101,11 @@ def ack(
     They are no longer listed until they are added to, and then sent again. Routes that know an end (PagerDuty,
     Alertmanager) are told of it by the next `shipper detect`.
     """
+    try:
+        f"{note}{by}".encode()
+    except UnicodeEncodeError:
+        message = "--note and --by have to be valid UTF-8"
+        raise UsageError(message, hint="Is the terminal set to another character set?") from None
     loaded = settings()
     ids = [_only(loaded, one).id for one in findings]
 

@@ -22,7 +22,7 @@ an event in a `.toml` file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,7 +33,7 @@ from shipper.detect.rule import Case, Event, Rule
 from shipper.durations import parse_duration
 from shipper.errors import ConfigError
 from shipper.load.clickhouse import Database
-from shipper.load.rowbinary import encode
+from shipper.load.rowbinary import Unwritable, encode
 from shipper.load.rows import values
 from shipper.load.tables import DETECTIONS, LOGS, TABLES, insert_token
 from shipper.model import DeadLetter, Lane, RawEvent, Row, RunID, Source, SourceID, WorkspaceID
@@ -173,9 +173,9 @@ async def insert(database: Database, placed: Sequence[Placed]) -> None:
                 )
             rows.append(values(one.row) | one.columns)
     if rows:
-        data = [[row[name] for name in LOGS.columns] for row in rows]
+        body = [piece for row in rows for piece in _encoded(LOGS.columns, LOGS.types, row, row["workspaceID"])]
         token = insert_token(RunID("cases"), LOGS, [row["id"] for row in rows])
-        await database.insert(LOGS.name, LOGS.columns, LOGS.encode(data), token=token)
+        await database.insert(LOGS.name, LOGS.columns, body, token=token)
     if any(one.table == DETECTIONS.name for one in placed):
         # The cases are older than the table keeps its rows.
         await database.command(f"ALTER TABLE {DETECTIONS.name} MODIFY TTL finishedAt + toIntervalDay(20000)")
@@ -191,11 +191,19 @@ async def _insert_other(database: Database, one: Placed) -> None:
     known = [(name, kind) for name, kind in zip(table.columns, table.types, strict=True) if name in one.columns]
     names, types = zip(*known, strict=True)
     token = insert_token(RunID("cases"), table, [orjson.dumps(one.columns).decode()])
-    values = [
-        datetime.fromtimestamp(one.columns[name], UTC) if kind.startswith("DateTime64") else one.columns[name]
-        for name, kind in known
-    ]
-    await database.insert(table.name, names, encode(types, [values]), token=token)
+    moments = {
+        name: datetime.fromtimestamp(one.columns[name], UTC) for name, kind in known if kind.startswith("DateTime64")
+    }
+    case = one.columns["workspaceID"]
+    await database.insert(table.name, names, _encoded(names, types, one.columns | moments, case), token=token)
+
+
+def _encoded(names: Sequence[str], types: Sequence[str], row: Mapping[str, Any], case: str) -> list[bytes]:
+    """The row in RowBinary. Raises ConfigError for a value that a rule's author gave and that does not fit."""
+    try:
+        return encode(names, types, [[row[name] for name in names]])
+    except Unwritable as error:
+        raise ConfigError(f"{case}: {error}", hint="`shipper schema show` lists the columns and their types.") from None
 
 
 def moments(placed: Iterable[Placed]) -> list[int]:

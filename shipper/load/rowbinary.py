@@ -59,13 +59,27 @@ def pairs(mapping: Mapping[str, str]) -> bytes:
     return b"".join([text(key) + text(value) for key, value in mapping.items()])
 
 
+def _boolean(value: bool) -> bytes:  # noqa: FBT001 - it is what is written
+    """Not whatever Python takes for one: "false" would be true."""
+    if type(value) is not bool:
+        raise TypeError(f"expected true or false, got {type(value).__name__}")
+    return b"\x01" if value else b"\x00"
+
+
+def _items(values: Sequence[object]) -> Sequence[object]:
+    """Not a text, which is a sequence of letters to Python."""
+    if isinstance(values, str | bytes):
+        raise TypeError(f"expected a list, got {type(values).__name__}")
+    return values
+
+
 def _ticks(moment: datetime) -> bytes:
     return struct.pack("<q", (moment - _EPOCH) // _MILLISECOND)
 
 
 _PLAIN: Mapping[str, Write] = {
     "String": text,
-    "Bool": struct.Struct("<?").pack,
+    "Bool": _boolean,
     "UInt8": struct.Struct("<B").pack,
     "UInt32": struct.Struct("<I").pack,
     "UInt64": struct.Struct("<Q").pack,
@@ -81,7 +95,8 @@ _PLAIN: Mapping[str, Write] = {
 def write(kind: str) -> Write:
     """How a value of this type is written: a list for an Array, a mapping for a Map, a sequence for a Tuple.
 
-    A DateTime is Unix seconds, a DateTime64(3) an aware datetime.
+    A DateTime is Unix seconds, a DateTime64(3) an aware datetime. Raises NotImplementedError for a type that no column
+    of ours has.
     """
     if kind in _PLAIN:
         return _PLAIN[kind]
@@ -90,7 +105,7 @@ def write(kind: str) -> Write:
         raise NotImplementedError(f"no column of ours has the type {kind}")
     inner = [write(one) for one in _split(composed["inner"])]
     if composed["outer"] == "Array":
-        return lambda values: length(len(values)) + b"".join(map(inner[0], values))
+        return lambda values: length(len(_items(values))) + b"".join(map(inner[0], values))
     return lambda values: b"".join([write(value) for write, value in zip(inner, values, strict=True)])
 
 
@@ -100,13 +115,17 @@ def chunks(body: Sequence[bytes]) -> Generator[bytes, None, None]:
         yield b"".join(body[start : start + _AT_ONCE])
 
 
-def encode(kinds: Sequence[str], rows: Iterable[Sequence[object]]) -> list[bytes]:
-    """Rows of values of these types. Raises Unwritable."""
-    writes = [write(kind) for kind in kinds]
+def encode(names: Sequence[str], kinds: Sequence[str], rows: Iterable[Sequence[object]]) -> list[bytes]:
+    """Rows of values for columns of these names and types. Raises Unwritable, which names the column."""
+    writes = [(name, write(kind)) for name, kind in zip(names, kinds, strict=True)]
+    return [b"".join([_written(*column, value) for column, value in zip(writes, row, strict=True)]) for row in rows]
+
+
+def _written(name: str, write: Write, value: object) -> bytes:
     try:
-        return [b"".join([write(value) for write, value in zip(writes, row, strict=True)]) for row in rows]
+        return write(value)
     except DOES_NOT_FIT as error:
-        raise Unwritable(f"a value does not fit its column: {error}") from error
+        raise Unwritable(f"a value does not fit the column {name}: {error}") from error
 
 
 def _split(kinds: str) -> list[str]:

@@ -21,7 +21,7 @@ class Table:
 
     def encode(self, rows: Iterable[Sequence[object]]) -> list[bytes]:
         """Rows as they are inserted, of values as `rowbinary.write` takes them. Raises Unwritable."""
-        return encode(self.types, rows)
+        return encode(self.columns, self.types, rows)
 
 
 LOGS = Table("openai_audit_logs", tuple(column.name for column in COLUMNS), tuple(column.type for column in COLUMNS))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shipper.detect.rule import PACK
 from shipper.errors import ExitCode
 from tests.cli.conftest import Shipper
 
@@ -175,6 +176,25 @@ def test_a_mistake_in_the_configuration_is_told(
     assert result.code == ExitCode.CONFIG
     assert message in result.err
     assert hint in result.err
+
+
+def test_a_value_of_a_case_that_fits_no_column_is_told(shipper: Shipper, tmp_path: Path) -> None:
+    """Which case, which column and what was expected; it is the author's mistake and no bug."""
+    for suffix in (".sql", ".toml"):
+        text = (PACK / f"{RULE}{suffix}").read_text()
+        one = text.replace("events = [{ ", 'events = [{ columns = { srcASNumber = "16509" }, ', 1)
+        assert suffix == ".sql" or one != text
+        (tmp_path / f"my_scim{suffix}").write_text(one.replace(RULE, "my_scim"))
+    (tmp_path / "shipper.yaml").write_text(f"rule_folders: [{tmp_path}]\n")
+    result = shipper("--config", "shipper.yaml", "detect", "--test", "--rule", "my_scim")
+    assert result.code == ExitCode.CONFIG
+    assert "my_scim/firing/0: a value does not fit the column srcASNumber: " in result.err
+    assert "`shipper schema show`" in result.err
+
+
+def test_a_note_in_another_character_set_is_refused(shipped: Shipper) -> None:
+    result = shipped("findings", "ack", "0" * 8, "--note", b"caf\xe9".decode(errors="surrogateescape"), **DATA)
+    assert (result.code, "have to be valid UTF-8" in result.err) == (ExitCode.USAGE, True)
 
 
 @pytest.mark.parametrize(

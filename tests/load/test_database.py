@@ -35,7 +35,7 @@ async def things(bare_database: Database) -> Database:
 
 
 async def put(database: Database, ids: list[str], *, token: str, raw: bytes = b"{}") -> None:
-    rows = encode(TYPES, [(one, 1_763_000_000, EXACT, {"k": "v"}, raw, True) for one in ids])
+    rows = encode(COLUMNS, TYPES, [(one, 1_763_000_000, EXACT, {"k": "v"}, raw, True) for one in ids])
     await database.insert("things", COLUMNS, rows, token=token)
 
 

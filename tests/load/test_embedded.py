@@ -183,14 +183,14 @@ async def test_a_disk_without_room_to_spare_gets_nothing(tmp_path: Path, monkeyp
         full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=63 * 1024 * 1024))
         for call in (
             database.command("CREATE TABLE u (a Int64) ENGINE = MergeTree ORDER BY a"),
-            database.insert("t", ["a"], encode(["UInt64"], [[1]]), token="1"),
+            database.insert("t", ["a"], encode(["a"], ["UInt64"], [[1]]), token="1"),
         ):
             with pytest.raises(DatabaseError, match="63 MiB are free on its disk, expected at least 64") as caught:
                 await call
             assert type(caught.value) is DatabaseError
             assert caught.value.hint.startswith("Make room")
         assert await database.query("SELECT a FROM t") == []
-    await database.insert("t", ["a"], encode(["UInt64"], [[1]]), token="1")
+    await database.insert("t", ["a"], encode(["a"], ["UInt64"], [[1]]), token="1")
     assert await database.query("SELECT a FROM t") == [(1,)]
     assert await database.query("SHOW TABLES") == [("t",)]
     await database.close()

@@ -48,7 +48,7 @@ async def test_a_value_comes_back_as_it_was_given(
 ) -> None:
     """Whatever its type, and a second row after it."""
     await bare_database.command(f"CREATE TABLE t (n UInt8, v {kind}) ENGINE = MergeTree ORDER BY n")
-    body = encode(["UInt8", kind], [(1, value), (2, value)])
+    body = encode(["n", "v"], ["UInt8", kind], [(1, value), (2, value)])
     await bare_database.insert("t", ["n", "v"], body, token="t")
     as_text = {"DateTime": "toString(toUnixTimestamp(v))", "DateTime64(3)": "toString(toUnixTimestamp64Milli(v))"}
     proofs = "toString(arrayMap(one -> (one.sourceID, toUnixTimestamp(one.eventTime), one.id), v))"
@@ -122,11 +122,15 @@ def test_length(value: int) -> None:
         ("Array(String)", None),
         ("UInt8", 256),
         ("UInt8", 1.0),
+        ("Bool", "false"),
+        ("Bool", 0),
+        ("Array(String)", "letters"),
     ],
 )
 def test_a_value_that_does_not_fit_is_unwritable(kind: str, value: object) -> None:
-    with pytest.raises(Unwritable):
-        encode([kind], [(value,)])
+    """The error names the column."""
+    with pytest.raises(Unwritable, match=r"^a value does not fit the column odd: "):
+        encode(["n", "odd"], ["UInt8", kind], [(1, value)])
 
 
 @pytest.mark.parametrize(
