@@ -19,8 +19,9 @@ _MAP = "Map(String, String)"
 _TEXTS = "Array(String)"
 _ENRICHMENTS = "Array(Tuple(data Map(String, String), name String, provider String, type String, value String))"
 
-# So many parts are kept as bytes, none larger than this. Then all are written anew as they come.
-_KEPT = 16_384
+# So many parts are kept as bytes, none larger than this: more than normalize remembers of all kinds together (36,864),
+# so that what rows still share is still here. Beyond it all are written anew as they come.
+_KEPT = 40_000
 _KEPT_SIZE = 1024
 
 

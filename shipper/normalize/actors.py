@@ -10,8 +10,8 @@ import orjson
 from shipper.model import Actor, Client
 from shipper.normalize.fields import Object, is_email, table, text
 
-# What takes up to so many bytes is remembered, so many of each: most events repeat the actor of one before them. What
-# takes more is read as a whole. It might also be nested deeper than a parser takes it that begins above it.
+# What is no longer than this is remembered, so many of each: most events repeat the actor of one before them. What is
+# longer is read as a whole. It might also be nested deeper than a parser takes it that begins above it.
 _REMEMBERED_SIZE = 1024
 _REMEMBERED = 8192
 

@@ -85,7 +85,8 @@ def normalize(event: RawEvent) -> Row | DeadLetter:
 def _normalize_envelope(event: RawEvent) -> Row | None:
     """The short way, for events that are as documented: the row that the long way makes, or None.
 
-    Of a key that is there twice the last counts. The long way would also mark what is wrong with the first.
+    Of a key that is there twice the last counts. The long way would also mark what is wrong with the first, and with a
+    higher recursion limit than Python's own what is nested too deep for it. Marks alone differ, never a value.
     """
     envelope = envelope_of(event.raw)
     if envelope is None or not envelope.id or not 0 < envelope.effective_at <= MAX_TIME:

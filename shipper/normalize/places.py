@@ -13,7 +13,7 @@ from shipper.normalize.fields import Object, as_number, canonical_ip, degrees, t
 
 _DETAILS = "actor.session.ip_address_details"
 
-# Places in so many bytes are remembered, so many of them: many people work at one.
+# Places told in no more than this are remembered, so many of them: many people work at one.
 _REMEMBERED_SIZE = 512
 _REMEMBERED = 16_384
 

@@ -28,9 +28,9 @@ __all__ = ["TRY_AGAIN_AFTER", "Database", "GeoIP", "Verdict", "open_database", "
 
 CACHE_SIZE = 65_536
 
-# Events share the place that they tell of while normalize remembers who acted. Twice as many as it remembers, since a
-# place that one event only tells of takes room here too.
-_PLACES = 16_384
+# Events share the place that they tell of while normalize remembers it. Twice as many as it remembers, since a place
+# that one event only tells of takes room here too.
+_PLACES = 32_768
 
 RESERVED_TAG = "srcIPReserved"
 FAILED_TAG = "geoipFailed"
