@@ -18,16 +18,22 @@ from structlog.testing import capture_logs
 
 from shipper import __version__
 from shipper.config import Settings
+from shipper.detect.alerts.deliver import Report as Delivery
+from shipper.detect.alerts.deliver import RouteReport
+from shipper.detect.passes import Report
+from shipper.detection_settings import Severity
 from shipper.enrich import DatabaseInfo, Enricher, open_enricher
 from shipper.errors import ConfigError, DatabaseUnavailable, ExitCode, Interrupted
 from shipper.load import runs, schema
 from shipper.load.clickhouse import connect
 from shipper.load.retry import RetryingDatabase
-from shipper.metrics import METRICS, PREFIX, Metrics
+from shipper.metrics import Metrics
+from shipper.metrics.table import METRICS, PREFIX
 from shipper.model import Lane, RunID, Source, SourceID, WorkspaceID
 from shipper.run import Run
 from shipper.telemetry import LaneReport, Lookups, RunReport
 from tests.conftest import database_settings
+from tests.detect.alerts.samples import finding
 from tests.organizations import NOW
 
 SOURCE = Source(WorkspaceID("w"), SourceID("s"))
@@ -93,6 +99,30 @@ COUNTED: Samples = {
 }
 
 
+DETECTED: Samples = {
+    ("build_info", (("version", __version__),)): 1,
+    ("last_detection_exit_code", ()): 69,
+    ("last_detection_duration_seconds", ()): 8,
+    ("last_detection_finished_timestamp_seconds", ()): NOW,
+    **{("last_detection_findings", (("severity", severity),)): float(severity == "high") for severity in Severity},
+    ("last_detection_rule_failed", (("rule", "broken"),)): 1,
+    ("detection_watermark_timestamp_seconds", ()): NOW - 60,
+    ("alerts_pending", (("route", "quiet"),)): 0,
+    ("alerts_pending", (("route", "slack"),)): 3,
+}
+
+
+def looked(**values: Any) -> Report:
+    """What a pass of the detections may have come to: a finding, a rule that failed, a route that does not answer."""
+    given = {
+        "findings": {"f": finding(severity=Severity.HIGH)},
+        "failed": {"broken": DatabaseUnavailable("away")},
+        "watermark": NOW - 60,
+        "alerts": Delivery([RouteReport("quiet"), RouteReport("slack", delivered=2, refused=1, pending=3, error="no")]),
+    }
+    return Report(RunID("r"), 2, **{**given, **values})
+
+
 def metrics_of(**values: Any) -> Metrics:
     return Metrics(**{"clock": lambda: float(NOW), **values})
 
@@ -119,6 +149,66 @@ def test_a_single_run_has_gauges_alone() -> None:
 def test_before_the_first_pass_nothing_is_claimed() -> None:
     """No exit code 0 and no run in 1970."""
     assert samples(metrics_of().text()[0]) == {("build_info", (("version", __version__),)): 1}
+
+
+def test_a_pass_of_the_detections_has_metrics_of_its_own() -> None:
+    """Which rules failed, what waits on which route, how far all have come; nothing of a run."""
+    metrics = metrics_of()
+    metrics.detected(looked(), NOW - 8.0)
+    assert samples(metrics.text()[0]) == DETECTED
+
+
+def test_runs_and_detections_keep_out_of_each_others_way() -> None:
+    """What one did stays when the other ends; of its own kind the last pass alone is told."""
+    metrics = metrics_of(counting=True)
+    metrics.passed(report(), ExitCode.TEMPFAIL, {})
+    metrics.detected(looked(), NOW - 8.0)
+    counted: Samples = {
+        ("detection_passes_total", (("exit_code", "69"),)): 1,
+        ("alerts_delivered_total", (("route", "quiet"),)): 0,
+        ("alerts_delivered_total", (("route", "slack"),)): 2,
+        ("alerts_refused_total", (("route", "quiet"),)): 0,
+        ("alerts_refused_total", (("route", "slack"),)): 1,
+    }
+    assert samples(metrics.text()[0]) == LAST_RUN | COUNTED | DETECTED | counted
+    mended = looked(failed={}, findings={}, alerts=Delivery([RouteReport("slack", delivered=3)]), watermark=NOW)
+    metrics.detected(mended, NOW - 2.0)
+    found = samples(metrics.text()[0])
+    assert not [name for name, _ in found if name == "last_detection_rule_failed"]
+    assert {labels: value for (name, labels), value in found.items() if name == "alerts_pending"} == {
+        (("route", "slack"),): 0
+    }
+    assert found["alerts_delivered_total", (("route", "slack"),)] == 5
+    assert found["detection_watermark_timestamp_seconds", ()] == NOW
+    assert found["last_run_exit_code", ()] == 75
+
+
+async def test_a_pass_of_the_detections_that_breaks_off_leaves_its_exit_code_and_how_far_they_came(
+    tmp_path: Path,
+) -> None:
+    """What the rules of the pass before found is not told any more; watermarks never go back."""
+    metrics = metrics_of(file=tmp_path / "m.prom")
+
+    async def well() -> Report:
+        return looked()
+
+    async def away() -> Report:
+        raise DatabaseUnavailable("away")
+
+    async def bug() -> Report:
+        raise KeyError("bug")
+
+    assert (await metrics.detecting(well())).watermark == NOW - 60
+    for broken, error, code in ((away, DatabaseUnavailable, 69), (bug, KeyError, 70)):
+        with pytest.raises(error):
+            await metrics.detecting(broken())
+        assert samples((tmp_path / "m.prom").read_text()) == {
+            key: value for key, value in DETECTED.items() if not key[0].startswith("last_detection_")
+        } | {
+            ("last_detection_exit_code", ()): code,
+            ("last_detection_duration_seconds", ()): 0,
+            ("last_detection_finished_timestamp_seconds", ()): NOW,
+        }
 
 
 def test_counters_add_up_over_passes_and_gauges_are_of_the_last() -> None:

@@ -22,7 +22,7 @@ from shipper.config import ListSettings, Settings, SourceSettings
 from shipper.detection_settings import RouteSettings, RuleSettings, SuppressionSettings
 from shipper.durations import format_duration
 from shipper.errors import ExitCode
-from shipper.metrics import METRICS
+from shipper.metrics.table import METRICS
 from shipper.settings_file import environment_name
 
 README = Path(__file__).parent.parent / "README.md"

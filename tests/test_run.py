@@ -19,11 +19,9 @@ from shipper.errors import (
     ApiRefused,
     ApiRejected,
     ApiUnavailable,
-    DatabaseUnavailable,
     ExitCode,
     Interrupted,
     SchemaError,
-    ShipperError,
 )
 from shipper.fetch.audit_logs import drain
 from shipper.fetch.windows import merge
@@ -33,7 +31,6 @@ from shipper.load.retry import RetryingDatabase, retrying
 from shipper.model import Lane, Page, Window
 from shipper.run import Run, open_run
 from shipper.simulator import RESTRICTED_KEY, Misbehaviour, Organization, Simulator
-from shipper.watch import watch
 from tests.organizations import DAY, NOW, ship_settings, shipped, source_settings, truth
 
 Make = Callable[..., Run]
@@ -399,47 +396,3 @@ async def test_open_run_refuses_a_schema_that_is_behind_when_migrating_is_off(
         assert await schema.pending(run.database) == []
     async with open_run(settings, "run", asyncio.Event()) as run:
         assert run.report.command == "run"
-
-
-async def test_watch_goes_on_after_an_outage_and_ends_when_asked() -> None:
-    """A transient failure is logged and tried again; `stop` ends it with 0."""
-    stop = asyncio.Event()
-    passes = 0
-
-    async def one_pass() -> Run:
-        nonlocal passes
-        passes += 1
-        if passes == 3:
-            stop.set()
-        raise DatabaseUnavailable("out of reach")
-
-    with capture_logs() as logs:
-        assert await watch(one_pass, 0, stop) is ExitCode.OK
-    assert passes == 3
-    assert [entry["error"] for entry in logs] == ["out of reach"] * 3
-
-
-@pytest.mark.parametrize("status", [401, 403])
-async def test_watch_ends_when_every_source_is_refused(
-    embedded_url: str, organization: Organization, status: int
-) -> None:
-    """Also when the tenant lane was refused first, as with a key that lacks the scope."""
-    async with Simulator(organization, clock=lambda: NOW) as simulator:
-        key = RESTRICTED_KEY if status == 403 else "sk-admin-wrong"
-        settings = ship_settings(embedded_url, lookback="1d")
-        settings = settings.model_copy(update={"sources": (source_settings(simulator, admin_key=SecretStr(key)),)})
-
-        async def one_pass() -> Run:
-            async with open_run(settings, "watch", asyncio.Event()) as run:
-                await run.read_sources()
-                return run
-
-        assert await watch(one_pass, 0, asyncio.Event()) is ExitCode.NOPERM
-
-
-async def test_watch_ends_on_what_will_not_pass() -> None:
-    async def one_pass() -> Run:
-        raise SchemaError("another schema")
-
-    with pytest.raises(ShipperError, match="another schema"):
-        await watch(one_pass, 0, asyncio.Event())

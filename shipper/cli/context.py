@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from shipper.config import Settings
 from shipper.errors import ExitCode
 from shipper.settings_file import load_settings
 from shipper.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from shipper.metrics import Metrics
 
 _given: dict[str, str | Path] = {}
 
@@ -51,6 +54,15 @@ def settings(**overrides: object) -> Settings:
     loaded = load_settings(Path(path) if path else None, {**overrides, **given})
     configure_logging(loaded.log_format, loaded.log_level)
     return loaded
+
+
+def metrics_of(loaded: Settings, *, watching: bool = False) -> Metrics | None:
+    """The metrics, when a setting of this command switches them on; the library is imported only then."""
+    if loaded.metrics_file is None and not (watching and loaded.metrics_listen):
+        return None
+    from shipper.metrics import Metrics
+
+    return Metrics(loaded.metrics_file, counting=watching)
 
 
 def until_stopped(work: Callable[[asyncio.Event], Awaitable[int]]) -> int:

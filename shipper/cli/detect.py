@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shipper.config import Settings
     from shipper.detect.passes import Report
     from shipper.detect.rule import Rule
+    from shipper.metrics import Metrics
     from shipper.model import Window
 
 # Rows of the table that a person reads at once.
@@ -66,19 +67,33 @@ def detect(
     window = _window(since, until) if since is not None else None
 
     async def work(stop: asyncio.Event) -> int:
-        from shipper.cli.render import print_errors
+        from shipper.cli.context import metrics_of
+
+        if window is None and not dry_run:
+            return (await live(loaded, rules, stop, metrics_of(loaded), as_json=as_json)).exit_code
         from shipper.detect.passes import open_detections
 
         async with open_detections(loaded, rules, stop, _progress, dry=dry_run) as detections:
-            if window is not None:
-                report = await detections.backtest(window, dry=dry_run)
-            else:
-                report = await (detections.dry() if dry_run else detections.live())
+            report = await (detections.dry() if window is None else detections.backtest(window, dry=dry_run))
         _print(report, loaded, as_json=as_json)
-        print_errors(report.errors)
-        return min((error.exit_code for error in report.errors), default=ExitCode.OK)
+        return report.exit_code
 
     return until_stopped(work)
+
+
+async def live(
+    loaded: Settings, rules: Sequence[Rule], stop: asyncio.Event, metrics: Metrics | None, *, as_json: bool
+) -> Report:
+    """One live pass of the detections: open the database, look, send, close; then print what came of it."""
+    from shipper.detect.passes import open_detections
+
+    async def look() -> Report:
+        async with open_detections(loaded, rules, stop, _progress) as detections:
+            return await detections.live()
+
+    report = await (look() if metrics is None else metrics.detecting(look()))
+    _print(report, loaded, as_json=as_json)
+    return report
 
 
 def _window(since: str, until: str | None) -> Window:
@@ -97,13 +112,19 @@ def _progress(done: int, of: int) -> None:
 
 
 def _print(report: Report, loaded: Settings, *, as_json: bool) -> None:
-    from shipper.cli.findings import table
-    from shipper.cli.render import print_json
-    from shipper.model import iso
+    from shipper.cli.render import print_errors, print_json
 
     if as_json:
         print_json(report.as_dict())
-        return
+    else:
+        _print_text(report, loaded)
+    print_errors(report.errors)
+
+
+def _print_text(report: Report, loaded: Settings) -> None:
+    from shipper.cli.findings import table
+    from shipper.model import iso
+
     found = sorted(report.findings.values(), key=lambda one: (-one.severity.rank, -one.last_seen, one.rule, one.entity))
     if found:
         table(found[:_SHOWN])
@@ -116,9 +137,9 @@ def _print(report: Report, loaded: Settings, *, as_json: bool) -> None:
         print(f"Waiting: {report.waits}.")
     if report.suppressed:
         print(f"{report.suppressed:,} not sent because of a suppression.")
-    if report.alerts is not None:
-        pending = report.alerts.pending
-        print(f"Alerts: {report.delivered:,} delivered, {report.refused:,} refused, {pending:,} pending.")
+    alerts = report.alerts
+    if alerts.routes:
+        print(f"Alerts: {alerts.delivered:,} delivered, {alerts.refused:,} refused, {alerts.pending:,} pending.")
     elif found and not loaded.alert_routes:
         print("No alert route is configured: `shipper findings list` shows what was found.")
     for one in loaded.suppressions:

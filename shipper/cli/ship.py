@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipper.cli.context import settings, until_stopped
+from shipper.cli.context import metrics_of, settings, until_stopped
 from shipper.config import SourceSettings
 from shipper.durations import parse_duration, parse_moment
 from shipper.errors import UsageError
@@ -35,8 +36,7 @@ SourceOption = Annotated[str | None, typer.Option("--source", help="Only the sou
 def run(as_json: Json = False) -> int:
     """Read every source once: the CronJob's command.
 
-    Ships what the coverage ledger lacks (on the first run: `lookback`), re-reads the `overlap` for events
-    that showed
+    Ships what the coverage ledger lacks (on the first run: `lookback`), re-reads the `overlap` for events that showed
     up late and, once a day, what is not settled yet. Running it twice changes nothing.
     """
     return ship(settings(), "run", as_json, lambda run: run.read_sources())
@@ -44,15 +44,18 @@ def run(as_json: Json = False) -> int:
 
 def watch(
     interval: Annotated[str, typer.Option(help="Pause between the starts of two passes.")] = "60s",
+    detections: Annotated[
+        bool, typer.Option("--detect/--no-detect", help="Run the detection rules after each pass.")
+    ] = True,
     as_json: Json = False,
 ) -> int:
-    """Do what `run` does, again and again.
+    """Do what `run` does, then what `detect` does, again and again.
 
     SIGTERM or Ctrl-C ends it cleanly.
 
-    An outage of the API or of ClickHouse is reported and tried again at the next pass. An error that will
-    not pass by
-    itself, for every source, ends it.
+    An outage of the API or of ClickHouse is reported and tried again at the next pass. An error that will not pass by
+    itself, for every source, ends it. What goes wrong in the detections is reported and never ends it. Where another
+    process runs the detections, say --no-detect.
     """
     loaded, pause = settings(), _interval(interval)
 
@@ -63,7 +66,7 @@ def watch(
 
         async with AsyncExitStack() as stack:
             enricher = stack.enter_context(open_enricher(loaded))
-            metrics = _metrics(loaded, watching=True)
+            metrics = metrics_of(loaded, watching=True)
             if metrics is not None:
                 await stack.enter_async_context(metrics.shown(enricher, loaded.metrics_listen))
 
@@ -71,9 +74,26 @@ def watch(
                 opening = open_run(loaded, "watch", stop, enricher)
                 return await _one_pass(opening, as_json, lambda run: run.read_sources(), metrics)
 
-            return await repeat(one, pause, stop)
+            look = _looking(loaded, stop, metrics, as_json=as_json) if detections else None
+            return await repeat(one, pause, stop, look)
 
     return until_stopped(passes)
+
+
+def _looking(
+    loaded: Settings, stop: asyncio.Event, metrics: Metrics | None, *, as_json: bool
+) -> Callable[[], Awaitable[object]] | None:
+    """A pass of the detections; None when every rule is switched off. Raises ConfigError for rules that are not right.
+
+    It does not wait for another one that goes on: that would hold up the next pass of the shipper.
+    """
+    from shipper.cli.detect import live
+    from shipper.detect.rule import configured
+
+    if not (rules := configured(loaded)):
+        return None
+    impatient = loaded.model_copy(update={"lease_wait": timedelta()})
+    return lambda: live(impatient, rules, stop, metrics, as_json=as_json)
 
 
 def backfill(
@@ -127,7 +147,7 @@ def ship(loaded: Settings, command: str, as_json: bool, work: Work) -> int:
     async def once(stop: asyncio.Event) -> int:
         from shipper.run import open_run
 
-        return (await _one_pass(open_run(loaded, command, stop), as_json, work, _metrics(loaded))).exit_code
+        return (await _one_pass(open_run(loaded, command, stop), as_json, work, metrics_of(loaded))).exit_code
 
     return until_stopped(once)
 
@@ -146,15 +166,6 @@ async def _one_pass(
     print_hints(run.hints)
     print_errors(run.errors)
     return run
-
-
-def _metrics(loaded: Settings, *, watching: bool = False) -> Metrics | None:
-    """The metrics, when a setting of this command switches them on; the library is imported only then."""
-    if loaded.metrics_file is None and not (watching and loaded.metrics_listen):
-        return None
-    from shipper.metrics import Metrics
-
-    return Metrics(loaded.metrics_file, counting=watching)
 
 
 def _source(loaded: Settings, wanted: str) -> SourceSettings:

@@ -150,13 +150,13 @@ class Pass:
             run_id=self.run_id,
         )
 
-    async def record(self, outcomes: Sequence[Outcome], *, live: bool) -> None:
-        """Write the log of these outcomes, of one window, and of a live pass how far the rules have come.
+    async def record(self, outcomes: Sequence[Outcome], *, live: bool) -> dict[str, int]:
+        """Write the log of these outcomes, of one window, and of a live pass how far the rules have come; give that.
 
         After this a live pass does not look at the window again: findings and alerts must be written before.
         """
-        if live:
-            await self.mark({one.rule.id: one.window.end for one in outcomes if one.done})
+        come = {one.rule.id: one.window.end for one in outcomes if one.done and live}
+        await self.mark(come)
         now = int(self.clock())
         rows = [
             (
@@ -170,6 +170,7 @@ class Pass:
         if rows:
             token = insert_token(self.run_id, DETECTIONS, [f"{row[1]} {row[2]} {row[3]}" for row in rows])
             await self.database.insert(DETECTIONS.name, DETECTIONS.columns, DETECTIONS.encode(rows), token=token)
+        return come
 
     async def keep(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Add to the table what is new; a finding whose events are all there already stays as it is.

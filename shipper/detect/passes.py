@@ -17,7 +17,7 @@ from shipper.detect.alerts.deliver import deliver
 from shipper.detect.engine import Outcome, Pass, cut, plan
 from shipper.detect.findings import Finding
 from shipper.detect.rule import Rule
-from shipper.errors import Interrupted, ShipperError
+from shipper.errors import ExitCode, Interrupted, ShipperError
 from shipper.load import schema
 from shipper.load.clickhouse import Database, connect
 from shipper.load.lease import Lease, Terms, landed_until
@@ -39,21 +39,22 @@ DETECTOR = Source(WorkspaceID(""), SourceID("detections"))
 class Report:
     """What a pass did. `until` is the end of the windows of a live pass, Unix seconds; `waits` says what held it back.
 
-    `findings` are those of its windows by id, each as the last window with it showed it. `alerts` is the last delivery.
+    Every rule has looked at all that was received before `watermark`, Unix seconds; 0 when one has never looked.
+    `findings` are those of its windows by id, each as the last window with it showed it. `alerts` is what was sent in
+    the whole pass.
     """
 
     run_id: RunID
     rules: int
     until: int = 0
     waits: str = ""
+    watermark: int = 0
     windows: int = 0
     findings: dict[str, Finding] = field(default_factory=dict)
     failed: dict[str, ShipperError] = field(default_factory=dict)
     queued: int = 0
     suppressed: int = 0
-    delivered: int = 0
-    refused: int = 0
-    alerts: Delivery | None = None
+    alerts: Delivery = field(default_factory=Delivery)
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Count what came of one window."""
@@ -67,24 +68,28 @@ class Report:
         """Plain data, for --json and the log."""
         return {
             "run_id": self.run_id,
+            "command": "detect",
             "rules": self.rules,
             "until": iso(self.until) if self.until else None,
             "waits": self.waits,
+            "watermark": iso(self.watermark) if self.watermark else None,
             "windows": self.windows,
             "findings": sorted(self.findings),
             "failed": {rule: str(error) for rule, error in self.failed.items()},
             "queued": self.queued,
             "suppressed": self.suppressed,
-            "delivered": self.delivered,
-            "refused": self.refused,
-            "pending": self.alerts.pending if self.alerts else 0,
-            "routes": self.alerts.as_dict()["routes"] if self.alerts else [],
+            **self.alerts.as_dict(),
         }
 
     @property
     def errors(self) -> list[ShipperError]:
         """What went wrong without ending the pass: rules that failed, then routes that did."""
-        return [*self.failed.values(), *(self.alerts.errors if self.alerts else ())]
+        return [*self.failed.values(), *self.alerts.errors]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0, or the smallest of the errors'."""
+        return min((error.exit_code for error in self.errors), default=ExitCode.OK)
 
 
 @dataclass(slots=True)
@@ -109,14 +114,14 @@ class Detections:
             known = await one.watermarks()
             steps = await self._steps(known, report)
             # A new rule that cannot be asked yet begins here, however long that lasts.
-            await one.mark(
-                {rule.id: window.start for window, rules in reversed(steps) for rule in rules if rule.id not in known}
-            )
+            new = {rule.id: window.start for window, rules in reversed(steps) for rule in rules if rule.id not in known}
+            await one.mark(new)
+            known |= new
             sent = self.clock()
 
             async def settle(outcomes: Sequence[Outcome]) -> None:
                 await self._queue(database, report, outcomes, await one.keep(outcomes))
-                await one.record(outcomes, live=True)
+                known.update(await one.record(outcomes, live=True))
 
             for number, (window, rules) in enumerate(steps):
                 self._go_on(number, len(steps))
@@ -124,6 +129,7 @@ class Detections:
                 if number + 1 < len(steps) and self.clock() - sent >= _SENT_EVERY:
                     await self._deliver(database, report)
                     sent = self.clock()
+            report.watermark = min((known.get(rule.id, 0) for rule in self.rules), default=0)
             await self._deliver(database, report)
         return report
 
@@ -196,9 +202,7 @@ class Detections:
     async def _deliver(self, database: Database, report: Report) -> None:
         if self.settings.alert_routes:
             sent = await deliver(database, self.settings, clock=self.clock, stop=self.stop)
-            report.delivered += sent.delivered
-            report.refused += sent.refused
-            report.alerts = sent
+            report.alerts = sent.following(report.alerts)
 
     async def _steps(self, watermarks: Mapping[str, int], report: Report) -> list[tuple[Window, list[Rule]]]:
         """The windows to look at. They end where all that was received before has been written."""

@@ -4,109 +4,39 @@
 
 Counters count since the process began. A process that does one run has no use for them: what it counts would start at
 zero each time, and two of them would take turns in one file. So its file has the gauges alone, which say what the last
-run did, and when. `watch` has both.
+run, or the last pass of the detections, did, and when. `watch` has all of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, write_to_textfile
 from prometheus_client.exposition import choose_encoder
 
 from shipper import __version__
-from shipper.config import host_and_port
-from shipper.enrich import DatabaseInfo, Enricher
+from shipper.detection_settings import Severity
 from shipper.errors import ConfigError, ExitCode, ShipperError
 from shipper.load import runs
+from shipper.metrics.table import COUNTED, METRICS, PREFIX
 from shipper.model import Lane, Source
-from shipper.run import Run
 from shipper.telemetry import LaneReport, Lookups, RunReport, Status, logger
 
-PREFIX = "openai_audit_shipper"
-
-_LANE = ("workspace", "source", "lane")
-
-# Every text in a metric is a configured name, a path of the configuration, or one of a small set.
-_COUNTED: tuple[tuple[str, str, str], ...] = (
-    ("events_received", "received", "Events received from the API or an archive"),
-    ("events_inserted", "inserted", "Events added to the table"),
-    ("events_already_there", "already_there", "Events that the database had already"),
-    ("events_dead_lettered", "dead_lettered", "Events that could not be a row and were kept as dead letters"),
-    ("pages", "pages", "Pages read"),
-    ("retries", "retries", "API requests made again"),
-    ("windows", "windows_done", "Windows read and acknowledged as a whole"),
-)
-
-
-class Metric(NamedTuple):
-    """One metric as the README lists it. A counter is there in `watch` alone."""
-
-    name: str
-    kind: type[Counter] | type[Gauge]
-    labels: tuple[str, ...]
-    help: str
-
-
-METRICS: tuple[Metric, ...] = (
-    *(Metric(f"{PREFIX}_{name}_total", Counter, _LANE, text) for name, _, text in _COUNTED),
-    Metric(
-        f"{PREFIX}_passes_total", Counter, ("exit_code",), "Passes, by the exit code that each would end a run with"
-    ),
-    Metric(
-        f"{PREFIX}_enrichment_lookups_total",
-        Counter,
-        ("outcome",),
-        "Look-ups in GeoIP databases and lists: found, not_found or failed",
-    ),
-    Metric(
-        f"{PREFIX}_enrichment_files_refused_total",
-        Counter,
-        (),
-        "Changed GeoIP databases and lists that could not be used",
-    ),
-    *(
-        Metric(f"{PREFIX}_last_run_{name}", Gauge, _LANE, f"{text}, by the last run")
-        for name, _, text in (*_COUNTED, ("events_unacknowledged", "", "Events received and not acknowledged"))
-    ),
-    Metric(f"{PREFIX}_last_run_planned_windows", Gauge, _LANE, "Windows that the last run set out to read"),
-    Metric(
-        f"{PREFIX}_last_run_status",
-        Gauge,
-        (*_LANE, "status"),
-        "1 for how the lane ended: ok, refused, failed or stopped; 0 for the others",
-    ),
-    Metric(f"{PREFIX}_last_run_lane_duration_seconds", Gauge, _LANE, "How long the last run read the lane's source"),
-    Metric(
-        f"{PREFIX}_last_run_enrichment_lookups",
-        Gauge,
-        ("outcome",),
-        "Look-ups: found, not_found or failed, by the last run",
-    ),
-    Metric(f"{PREFIX}_last_run_exit_code", Gauge, (), "Exit code of the last run or pass; 0 is success"),
-    Metric(f"{PREFIX}_last_run_duration_seconds", Gauge, (), "How long the last run or pass took"),
-    Metric(f"{PREFIX}_last_run_finished_timestamp_seconds", Gauge, (), "When the last run or pass ended"),
-    Metric(
-        f"{PREFIX}_newest_event_timestamp_seconds",
-        Gauge,
-        _LANE,
-        "eventTime of the newest event that any run has received; none when there was never one",
-    ),
-    Metric(f"{PREFIX}_geoip_database_info", Gauge, ("path", "type"), "1 for each GeoIP database in use"),
-    Metric(
-        f"{PREFIX}_geoip_database_build_timestamp_seconds", Gauge, ("path",), "When a GeoIP database in use was built"
-    ),
-    Metric(f"{PREFIX}_build_info", Gauge, ("version",), "1 for the version of the shipper"),
-)
-
+if TYPE_CHECKING:
+    from shipper.detect.passes import Report
+    from shipper.enrich import DatabaseInfo, Enricher
+    from shipper.run import Run
 
 Newest = Mapping[tuple[Source, Lane], int]
+
+# What comes to an end: a run or pass of the shipper, or a pass of the detections.
+_Kind = Literal["run", "detection"]
+_END = ("exit_code", "duration_seconds", "finished_timestamp_seconds")
 
 # Seconds for the question which event is the newest. A run that was asked to stop has no more left of its 30.
 _ASK = 3.0
@@ -128,17 +58,17 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._shown: set[str] = set()
         for metric in METRICS:
             name = metric.name.removeprefix(f"{PREFIX}_")
             if metric.kind is Gauge:
-                # One without labels is 0 from its beginning, which of an exit code would be a claim.
+                # One without labels is 0 from its beginning, which of an exit code would be a claim: see `_show`.
                 registry = self._registry if metric.labels else None
                 self._gauges[name] = Gauge(metric.name, metric.help, metric.labels, registry=registry)
             elif counting:
                 self._counters[name] = Counter(metric.name, metric.help, metric.labels, registry=self._registry)
         self._gauges["build_info"].labels(__version__).set(1)
         self._refused = 0
-        self._begun = False
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics in the format that an Accept header asks for, and its content type."""
@@ -157,7 +87,7 @@ class Metrics:
 
     def passed(self, report: RunReport, exit_code: ExitCode, newest: Newest | None) -> None:
         """Take in the report of a run that came to its end. `newest` is of all runs; None when that is not known."""
-        self._end(exit_code, report.started)
+        self._end("run", exit_code, report.started)
         for lane in report.lanes:
             self._lane(lane)
         for outcome, number in _outcomes(report.lookups).items():
@@ -173,7 +103,29 @@ class Metrics:
 
     def failed(self, exit_code: ExitCode, started: float) -> None:
         """Take in that a run ended on an error before there was a report: nothing is known of its lanes."""
-        self._end(exit_code, started)
+        self._end("run", exit_code, started)
+
+    def detected(self, report: Report, started: float) -> None:
+        """Take in the report of a pass of the detections that came to its end."""
+        self._end("detection", report.exit_code, started)
+        for severity in Severity:
+            found = sum(finding.severity is severity for finding in report.findings.values())
+            self._gauges["last_detection_findings"].labels(severity.value).set(found)
+        for rule in report.failed:
+            self._gauges["last_detection_rule_failed"].labels(_text(rule)).set(1)
+        if report.watermark:
+            self._show("detection_watermark_timestamp_seconds").set(report.watermark)
+        self._gauges["alerts_pending"].clear()
+        for route in report.alerts.routes:
+            name = _text(route.route)
+            self._gauges["alerts_pending"].labels(name).set(route.pending)
+            if self._counters:
+                self._counters["alerts_delivered_total"].labels(name).inc(route.delivered)
+                self._counters["alerts_refused_total"].labels(name).inc(route.refused)
+
+    def detection_failed(self, exit_code: ExitCode, started: float) -> None:
+        """Take in that a pass of the detections ended on an error: nothing is known of its rules."""
+        self._end("detection", exit_code, started)
 
     def refused(self, files: int) -> None:
         """`files` is how many changed ones were refused since the process began."""
@@ -199,10 +151,23 @@ class Metrics:
                 self.take_stock(run.enricher)
                 self.passed(run.report, run.exit_code, await _newest(run))
         except Exception as error:
-            self.failed(error.exit_code if isinstance(error, ShipperError) else ExitCode.SOFTWARE, started)
+            self.failed(_exit_code(error), started)
             raise
         finally:
             self.write()
+
+    async def detecting(self, live: Awaitable[Report]) -> Report:
+        """Do a pass of the detections, and take in how it ends, whatever its end is."""
+        started = self._clock()
+        try:
+            report = await live
+            self.detected(report, started)
+        except Exception as error:
+            self.detection_failed(_exit_code(error), started)
+            raise
+        finally:
+            self.write()
+        return report
 
     @asynccontextmanager
     async def shown(self, enricher: Enricher, address: str | None) -> AsyncGenerator[str | None]:
@@ -214,53 +179,39 @@ class Metrics:
         if address is None:
             yield None
             return
-        from aiohttp import web  # noqa: PLC0415 - a file needs no server
+        from shipper.metrics.serve import serve  # noqa: PLC0415 - a file needs no server
 
-        async def answer(request: web.Request) -> web.Response:
-            body, content_type = self.text(request.headers.get("Accept", ""))
-            return web.Response(body=body, headers={"Content-Type": content_type})
-
-        application = web.Application()
-        application.router.add_get("/metrics", answer)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        try:
-            try:
-                await web.TCPSite(runner, *host_and_port(address)).start()
-            except OSError as error:
-                reason = "it is in use" if error.errno == errno.EADDRINUSE else (error.strerror or "the system refuses")
-                raise ConfigError(
-                    f"metrics_listen {address}: cannot listen there: {reason}",
-                    hint="Name an address of this machine and a port that is free, or leave metrics_listen out.",
-                ) from None
-            yield f"http://{address.rpartition(':')[0]}:{runner.addresses[0][1]}/metrics"
-        finally:
-            await runner.cleanup()
+        async with serve(self.text, address) as url:
+            yield url
 
     def take_stock(self, enricher: Enricher) -> None:
         """Show what the enrichment reads from."""
         self.use(enricher.databases)
         self.refused(enricher.refused)
 
-    def _end(self, exit_code: ExitCode, started: float) -> None:
-        """Begin to tell of a run that has ended. What the run before it did in its lanes is no longer the last."""
+    def _end(self, kind: _Kind, exit_code: ExitCode, started: float) -> None:
+        """Begin to tell of what has ended. What the one before it did in its lanes or rules is no longer the last."""
         now = self._clock()
         for name, gauge in self._gauges.items():
-            if name.startswith("last_run_"):
+            if name.startswith(f"last_{kind}_"):
                 gauge.clear()
-        if not self._begun:
-            self._begun = True
-            for name in ("exit_code", "duration_seconds", "finished_timestamp_seconds"):
-                self._registry.register(self._gauges[f"last_run_{name}"])
-        self._gauges["last_run_exit_code"].set(exit_code)
-        self._gauges["last_run_duration_seconds"].set(max(0.0, now - started))
-        self._gauges["last_run_finished_timestamp_seconds"].set(now)
+        for name, value in zip(_END, (exit_code, max(0.0, now - started), now), strict=True):
+            self._show(f"last_{kind}_{name}").set(value)
         if self._counters:
-            self._counters["passes_total"].labels(str(int(exit_code))).inc()
+            counter = "passes_total" if kind == "run" else "detection_passes_total"
+            self._counters[counter].labels(str(int(exit_code))).inc()
+
+    def _show(self, name: str) -> Gauge:
+        """A gauge without labels, which is there from its first value on."""
+        gauge = self._gauges[name]
+        if name not in self._shown:
+            self._shown.add(name)
+            self._registry.register(gauge)
+        return gauge
 
     def _lane(self, lane: LaneReport) -> None:
         names = _names(lane.source, lane.lane)
-        for name, attribute, _ in _COUNTED:
+        for name, attribute, _ in COUNTED:
             self._gauges[f"last_run_{name}"].labels(*names).set(getattr(lane, attribute))
             if self._counters:
                 self._counters[f"{name}_total"].labels(*names).inc(getattr(lane, attribute))
@@ -284,6 +235,10 @@ async def _newest(run: Run) -> Newest | None:
     except (ShipperError, TimeoutError):
         return None
     return found
+
+
+def _exit_code(error: Exception) -> ExitCode:
+    return error.exit_code if isinstance(error, ShipperError) else ExitCode.SOFTWARE
 
 
 def _outcomes(lookups: Lookups) -> dict[str, int]:

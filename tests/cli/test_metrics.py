@@ -7,7 +7,9 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -141,7 +143,8 @@ async def test_watch_serves_its_metrics_while_it_goes_on(
         "SHIPPER_WINDOW": "5000d",
         "SHIPPER_OVERLAP": "4000d",
     }
-    process = await start(environment(simulator, embedded_url, **more), "watch", "--interval", "1s", "--json")
+    arguments = ("watch", "--interval", "1s", "--no-detect", "--json")
+    process = await start(environment(simulator, embedded_url, **more), *arguments)
     assert process.stdout is not None
     async with asyncio.timeout(60), aiohttp.ClientSession() as session:
         reports = [json.loads(await process.stdout.readline()) for _ in range(2)]
@@ -169,6 +172,54 @@ async def test_watch_serves_its_metrics_while_it_goes_on(
     )
     assert written == kept
     assert KEY not in file.read_text()
+
+
+async def test_watch_runs_the_detections_and_tells_how_far_they_have_come(embedded_url: str, tmp_path: Path) -> None:
+    """An allowlist that was switched off is found and sent, without `shipper detect`; the metrics say so over HTTP."""
+    port, config = free_port(), tmp_path / "shipper.yaml"
+    config.write_text("alert_routes: [{name: out, type: stdout}]\n")
+    now = int(time.time())
+    async with Simulator(Organization.build(seed=5, now=now, days=1, events_per_day=5), admin_key=KEY) as simulator:
+        simulator.add_event("ip_allowlist.config.deactivated", effective_at=now - 60)
+        more = {"SHIPPER_METRICS_LISTEN": f"127.0.0.1:{port}", "SHIPPER_CONFIG": str(config)}
+        process = await start(environment(simulator, embedded_url, **more), "watch", "--interval", "1s", "--json")
+        assert process.stdout is not None
+        alerts: list[str] = []
+        found: list[str] = []
+        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+            while not found:
+                line = json.loads(await process.stdout.readline())
+                if "alert" in line:
+                    alerts.append(line["finding"]["title"])
+                elif line["command"] == "detect":
+                    found = line["findings"]
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as response:
+                served = samples(await response.text())
+            process.terminate()
+            _, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert "IP allowlist deleted or switched off" in alerts
+    assert served["detection_passes_total", (("exit_code", "0"),)] >= 1
+    assert served["last_detection_exit_code", ()] == 0
+    assert served["alerts_delivered_total", (("route", "out"),)] == len(alerts)
+    assert served["alerts_pending", (("route", "out"),)] == 0
+    assert served["detection_watermark_timestamp_seconds", ()] >= now
+    assert served["last_run_exit_code", ()] == 0
+
+
+def test_a_pass_of_the_detections_writes_its_metrics(shipper: Shipper, archive: Path) -> None:
+    """Gauges of the pass, nothing of a run, no counter; one that cannot look leaves its exit code."""
+    metrics = {"SHIPPER_METRICS_FILE": "detect.prom"}
+    assert shipper("detect", **metrics).code == 78
+    assert samples(Path("detect.prom").read_text())["last_detection_exit_code", ()] == 78
+    assert shipper("replay", str(archive)).code == 0
+    report = json.loads(shipper("detect", "--json", **metrics).out)
+    found = samples(Path("detect.prom").read_text())
+    assert found["last_detection_exit_code", ()] == 0
+    watermark = datetime.fromtimestamp(found["detection_watermark_timestamp_seconds", ()], UTC)
+    assert watermark == datetime.fromisoformat(report["watermark"])
+    assert report["watermark"] == report["until"]
+    assert not [name for name, _ in found if name.startswith("last_run_") or name.endswith("_total")]
 
 
 @pytest.mark.parametrize(("setting", "loaded"), [("", False), ("SHIPPER_METRICS_LISTEN", False), ("file", True)])

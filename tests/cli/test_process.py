@@ -150,13 +150,13 @@ async def test_sigterm_ends_a_backfill_with_75_and_keeps_what_was_acknowledged(
 
 
 async def test_sigterm_ends_watch_cleanly(quick: Simulator, embedded_url: str) -> None:
-    """After a whole pass, waiting for the next: exit code 0, and the pass is in the table."""
+    """After a whole pass and a look of the detections, waiting for the next: exit code 0."""
     env = environment(quick, embedded_url, SHIPPER_LOOKBACK="1d")
     process = await start(env, "watch", "--interval", "1h", "--json")
     assert process.stdout is not None
     async with asyncio.timeout(60):
-        report = json.loads(await process.stdout.readline())
-    assert report["command"] == "watch"
+        reports = [json.loads(await process.stdout.readline()) for _ in range(2)]
+    assert [report["command"] for report in reports] == ["watch", "detect"]
     process.terminate()
     _, err = await process.communicate()
     assert process.returncode == 0, err.decode()

@@ -206,10 +206,12 @@ async def test_a_rule_that_fails_stops_no_other_and_stays_where_it_is(
     assert "nonsense" in str(report.errors[0])
     assert len(report.findings) == 1
     assert (await watermark(database, broken), await watermark(database, rule)) == (report.until - 86400, report.until)
+    assert report.watermark == report.until - 86400
     logged = await database.query("SELECT rule, status, error != '' FROM openai_audit_detections ORDER BY rule")
     assert logged == [("a_broken_rule", "failed", True), ("scim_off", "ok", False)]
     mended = written(tmp_path, "a_broken_rule", _SQL)
-    assert len((await detections(settings, database, [mended, rule]).live()).findings) == 1
+    report = await detections(settings, database, [mended, rule]).live()
+    assert (len(report.findings), report.watermark) == (1, report.until)
 
 
 async def test_a_crash_before_the_watermark_loses_nothing(

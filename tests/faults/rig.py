@@ -204,7 +204,7 @@ class Rig:
         """Heal everything and let `watch` work until a pass is done; then let one more event happen, and wait for the
         pass that reads it. What failed before must not keep it from either."""
         await self.heal()
-        process = await self.start("watch", "--interval", "1s", "--json")
+        process = await self.start("watch", "--interval", "1s", "--no-detect", "--json")
         assert process.stderr is not None
         log = asyncio.create_task(process.stderr.read())
         try:

@@ -7,7 +7,7 @@ import random as randomness
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -59,9 +59,18 @@ class RouteReport:
 
 @dataclass(slots=True)
 class Report:
-    """What one delivery did, per route."""
+    """What one delivery did, or several, per route: the configured ones, and those that something waits for."""
 
     routes: list[RouteReport] = field(default_factory=list)
+
+    def following(self, earlier: Report) -> Report:
+        """Both as one: what was delivered and refused is added up, the rest is as this one, the later, left it."""
+        before = {one.route: one for one in earlier.routes}
+        both = []
+        for one in self.routes:
+            was = before.get(one.route, RouteReport(one.route))
+            both.append(replace(one, delivered=was.delivered + one.delivered, refused=was.refused + one.refused))
+        return Report(both)
 
     @property
     def delivered(self) -> int:
@@ -118,7 +127,9 @@ async def deliver(  # noqa: PLR0913 - time, chance and the output are arguments
     waiting = await outbox.unfinished(database)
     by_route = {name: list(group) for name, group in groupby(sorted(waiting, key=_route_of), key=_route_of)}
     configured = {route.name: route for route in settings.alert_routes}
-    reports = {name: RouteReport(name, pending=len(alerts)) for name, alerts in by_route.items()}
+    reports = {
+        name: RouteReport(name, pending=len(by_route.get(name, ()))) for name in sorted({*configured, *by_route})
+    }
     for name in by_route.keys() - configured.keys():
         reports[name].error = "the route is not configured any more"
         reports[name].hint = "Its alerts stay pending. Give a route that name again, in alert_routes, to send them."
@@ -135,8 +146,8 @@ async def deliver(  # noqa: PLR0913 - time, chance and the output are arguments
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    for report in reports.values():
-        logger().info("alerts", **asdict(report))
+    for name in by_route:
+        logger().info("alerts", **asdict(reports[name]))
     return Report(list(reports.values()))
 
 

@@ -42,8 +42,16 @@ async def test_what_is_pending_is_sent_once_and_the_oldest_first(database: Retry
         assert (report.delivered, report.refused, report.pending, report.errors) == (3, 0, 0, [])
         assert entities(receiver.got) == ["three", "one", "two"]
         assert set((await states(database)).values()) == {(State.DELIVERED, 1, "")}
-        assert await Delivery()(database, loaded) == Report([])
+        assert await Delivery()(database, loaded) == Report([RouteReport("slack")])
         assert len(receiver.got) == 3
+
+
+def test_several_deliveries_add_up_to_one_report() -> None:
+    """What was sent is summed; what is pending, and why, is as the last one left it. A new route is there as well."""
+    first = Report([RouteReport("a", delivered=1, refused=1, pending=2, error="500", hint="wait")])
+    last = Report([RouteReport("a", delivered=2), RouteReport("b", pending=1)])
+    assert last.following(first) == Report([RouteReport("a", delivered=3, refused=1), RouteReport("b", pending=1)])
+    assert first.following(Report()) == first
 
 
 async def test_a_finding_that_grew_is_sent_as_it_is_now_and_not_again(database: RetryingDatabase) -> None:
@@ -84,7 +92,8 @@ async def test_a_route_that_is_down_does_not_stop_the_others(database: RetryingD
             ("pagerduty", "one", "trigger"): (State.PENDING, 1, "500 Internal Server Error: ok"),
             ("slack", "one", "trigger"): (State.DELIVERED, 1, ""),
         }
-        assert (await Delivery()(database, loaded)) == Report([RouteReport("pagerduty", delivered=1)])
+        after = Report([RouteReport("pagerduty", delivered=1), RouteReport("slack")])
+        assert await Delivery()(database, loaded) == after
         assert (await states(database))["pagerduty", "one", "trigger"] == (State.DELIVERED, 2, "")
         assert len({json.loads(got.body)["dedup_key"] for got in pager.got}) == 1
         assert (len(slack.got), len(pager.got)) == (1, 6)
@@ -135,7 +144,7 @@ async def test_a_refused_alert_is_not_sent_again(database: RetryingDatabase) -> 
             ("slack", "one", "trigger"): (State.REFUSED, 1, "400 Bad Request: invalid_payload"),
             ("slack", "two", "trigger"): (State.DELIVERED, 1, ""),
         }
-        assert await Delivery()(database, loaded) == Report([])
+        assert await Delivery()(database, loaded) == Report([RouteReport("slack")])
         assert entities(receiver.got) == ["one", "two"]
 
 
@@ -201,7 +210,8 @@ async def test_a_route_that_is_not_configured_any_more_keeps_its_alerts(database
         await queued(database, [gone], ONE)
         report = await Delivery()(database, settings(route("stdout")))
         assert [(one.route, one.pending, one.error) for one in report.routes] == [
-            ("gone", 1, "the route is not configured any more")
+            ("gone", 1, "the route is not configured any more"),
+            ("stdout", 0, ""),
         ]
         assert str(report.errors[0]) == "alert route 'gone' (1 pending): the route is not configured any more"
         assert await states(database) == {("gone", "one", "trigger"): (State.PENDING, 0, "")}
