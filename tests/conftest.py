@@ -36,6 +36,11 @@ __all__ = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, which are those of the model: at the end no process is left alone with one of them."""
+    items.sort(key=lambda item: item.path.parent.name != "model")
+
+
 def database_settings(url: str, **values: object) -> Settings:
     """Settings for a test's database: no pause is ever long, and nothing of the environment counts."""
     return Settings(**{"clickhouse_url": url, "retries": 2, "retry_ceiling": "0s", **values})  # type: ignore[arg-type]

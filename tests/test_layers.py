@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"model", "assets", "secret_text"}),
     frozenset({"durations", "tls", "masterkey"}),
-    frozenset({"keystore"}),
+    frozenset({"keystore", "outbound"}),
     frozenset({"detection_settings"}),
     frozenset({"config", "telemetry", "stopping"}),
     frozenset({"settings_file"}),
@@ -37,6 +37,7 @@ NOT_ALLOWED = {"simulator": frozenset({"fetch", "normalize", "enrich", "load"})}
 OWNERS = {
     # The driver's transport is aiohttp and lets its errors through: faults names their type, and only that.
     "aiohttp": (
+        "shipper.outbound",
         "shipper.fetch",
         "shipper.simulator",
         "shipper.load.faults",

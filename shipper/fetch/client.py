@@ -9,24 +9,22 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 from yarl import URL
 
-from shipper import __version__
 from shipper.config import Settings, SourceSettings
 from shipper.errors import ApiProtocolError, ConfigError
 from shipper.fetch.faults import Answer, Fault, answer_fault, backoff, body_fault, connection_fault
 from shipper.fetch.ratelimit import RateLimiter
 from shipper.fetch.scan import IncompleteJSONError
+from shipper.outbound import environment_proxy, goes_direct, open_session, proxy_url
 from shipper.telemetry import logger
 from shipper.tls import client_context, is_loopback, refuse_plaintext
 
 MAX_BODY = 256 * 1024 * 1024
 _MAX_ERROR_BODY = 64 * 1024
-_CONNECT_TIMEOUT = 15.0
 
 # The operating system's own errors may come bare: TLS that breaks in the middle of a body.
 _NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
@@ -56,7 +54,7 @@ class AdminClient:
         self._base_url = _base_url(source)
         self._key = source.read_admin_key()
         self._organization = _organization(source)
-        self._proxy = _proxy(settings.proxy, self._base_url)
+        self._proxy = _proxy(settings.proxy, URL(self._base_url))
         if not settings.allow_plaintext:
             _refuse_plaintext(source.id, URL(self._base_url), self._proxy)
         self._ssl = _ssl(settings)
@@ -70,20 +68,8 @@ class AdminClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            # The callers' tasks and the limiter bound what is under way; a full pool would eat into the timeout.
-            connector=aiohttp.TCPConnector(ssl=self._ssl, limit=0),
-            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=min(_CONNECT_TIMEOUT, self._timeout)),
-            headers={
-                "User-Agent": f"openai-audit-shipper/{__version__}",
-                "Accept": "application/json",
-                # Without this line the list depends on which optional packages happen to be installed.
-                "Accept-Encoding": "gzip, deflate",
-            },
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # aiohttp's own reading of the environment also takes passwords from ~/.netrc: see _proxy instead.
-            trust_env=False,
-        )
+        # The callers' tasks and the limiter bound what is under way; a full pool would eat into the timeout.
+        self._session = open_session(self._ssl, self._timeout, headers={"Accept": "application/json"}, connections=0)
         return self
 
     async def __aexit__(
@@ -213,25 +199,9 @@ def _organization(source: SourceSettings) -> str:
     return organization
 
 
-def _proxy(configured: str | None, base_url: str) -> URL | None:
+def _proxy(configured: str | None, target: URL) -> URL | None:
     """The configured proxy, else the environment's for this address (HTTPS_PROXY, NO_PROXY); never for loopback."""
-    target = URL(base_url)
-    host = target.host or ""
-    text = configured
-    if not text:
-        if is_loopback(host) or proxy_bypass(host):
-            return None
-        text = getproxies().get(target.scheme)
-    if not text:
-        return None
-    try:
-        url = URL(text if "://" in text else f"http://{text}")
-    except ValueError:
-        url = URL()
-    if url.scheme not in {"http", "https"} or not url.host:
-        # Not quoted: it may hold a password.
-        raise ConfigError("proxy: expected http://host:port", hint="The setting proxy, or HTTPS_PROXY.")
-    return url
+    return proxy_url(configured or (None if goes_direct(target) else environment_proxy(target)))
 
 
 def _refuse_plaintext(source_id: str, target: URL, proxy: URL | None) -> None:

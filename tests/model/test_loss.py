@@ -24,7 +24,6 @@ from shipper.load.batches import Batch, Delivery, Written
 from shipper.load.lease import Lease
 from shipper.load.rowbinary import Unwritable
 from shipper.load.rows import Encoder
-from shipper.load.tables import LOGS
 from shipper.load.writer import Writer, _coverage
 from shipper.model import Page, Row, Window
 from shipper.pipeline import Arrival, Clock, Feed, Reading
@@ -34,7 +33,9 @@ from tests.model.machine import Shipping
 from tests.model.oracle import HOUR, MINUTE, Loss
 from tests.model.process import Client, lease, next_id, work
 
-RAW = LOGS.columns.index("rawLog")
+# Traced, the search takes twice the time, and what it runs through is covered by other tests.
+pytestmark = pytest.mark.no_cover
+
 # The first step makes the organization and the settings.
 _EVERY = settings(
     stateful_step_count=1 + 30, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True

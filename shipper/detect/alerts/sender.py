@@ -10,22 +10,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 from yarl import URL
 
-from shipper import __version__
 from shipper.config import Settings
 from shipper.detect.alerts.answers import STOPPED, Answer, Promise, Reply, Secrets, answered, unanswered
 from shipper.errors import ConfigError, Interrupted
 from shipper.fetch.faults import backoff
+from shipper.outbound import environment_proxy, goes_direct, open_session, proxy_url
 from shipper.stopping import until_stopped
 from shipper.telemetry import logger
 from shipper.tls import client_context, is_loopback, refuse_plaintext
 
-_CONNECT_TIMEOUT = 15.0
 _LONGEST_ANSWER = 16 * 1024
 
 # How long a receiver has to answer once the process is asked to stop: half of what Kubernetes grants before it kills.
@@ -80,14 +78,7 @@ class Sender:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._ssl),
-            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=min(_CONNECT_TIMEOUT, self._timeout)),
-            headers={"User-Agent": f"openai-audit-shipper/{__version__}", "Accept-Encoding": "gzip, deflate"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # aiohttp's own reading of the environment also takes passwords from ~/.netrc.
-            trust_env=False,
-        )
+        self._session = open_session(self._ssl, self._timeout)
         return self
 
     async def __aexit__(
@@ -202,21 +193,14 @@ def checked(url: str, settings: Settings, *, route: str) -> URL:
 
 def proxy_for(target: URL, settings: Settings) -> URL | None:
     """The setting proxy, else the environment's; none for this machine and for hosts that NO_PROXY names."""
-    host = target.host or ""
-    if is_loopback(host) or proxy_bypass(host):
+    if goes_direct(target):
         return None
-    text = settings.proxy or getproxies().get(target.scheme)
-    if not text:
+    url = proxy_url(settings.proxy or environment_proxy(target))
+    if url is None:
         return None
-    try:
-        url = URL(text if "://" in text else f"http://{text}")
-    except ValueError:
-        url = URL()
-    if url.scheme not in {"http", "https"} or not url.host:
-        # Not quoted: it may hold a password.
-        raise ConfigError("proxy: expected http://host:port", hint="The setting proxy, or HTTPS_PROXY.")
-    if url.scheme == "http" and url.password and not is_loopback(url.host) and not settings.allow_plaintext:
-        refuse_plaintext("the proxy's password", url.host, setting="proxy")
+    host = url.host or ""
+    if url.scheme == "http" and url.password and not is_loopback(host) and not settings.allow_plaintext:
+        refuse_plaintext("the proxy's password", host, setting="proxy")
     return url
 
 

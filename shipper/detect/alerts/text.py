@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -31,10 +32,9 @@ def fit(text: str, limit: int, cost: Callable[[str], int] = units) -> str:
     """
     if len(text) <= limit and cost(text) <= limit:
         return text
-    left, end = limit - cost("…"), 0
-    while end < len(text) and (left := left - cost(text[end])) >= 0:
-        end += 1
-    return text[:end] + "…"
+    room = limit - cost("…")
+    ends = range(1, min(len(text), room) + 1)
+    return text[: bisect_right(ends, room, key=lambda end: cost(text[:end]))] + "…"
 
 
 def several(values: Sequence[str], limit: int, cost: Callable[[str], int] = units, *, between: str = ", ") -> str:
