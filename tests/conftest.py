@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import is_hypothesis_test
 
 from shipper.config import Settings
 from shipper.load import schema
@@ -37,8 +38,14 @@ __all__ = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, which are those of the model: at the end no process is left alone with one of them."""
+    """The longest first, which are those of the model: at the end no process is left alone with one of them.
+
+    Searches are not traced for coverage: they would take twice the time, over lines that other tests cover.
+    """
     items.sort(key=lambda item: item.path.parent.name != "model")
+    for item in items:
+        if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
+            item.add_marker(pytest.mark.no_cover)
 
 
 def database_settings(url: str, **values: object) -> Settings:

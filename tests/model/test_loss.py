@@ -33,7 +33,7 @@ from tests.model.machine import Shipping
 from tests.model.oracle import HOUR, MINUTE, Loss
 from tests.model.process import Client, lease, next_id, work
 
-# Traced, the search takes twice the time, and what it runs through is covered by other tests.
+# A search, as in tests/conftest.py.
 pytestmark = pytest.mark.no_cover
 
 # The first step makes the organization and the settings.
