@@ -70,7 +70,9 @@ def detect(
         from shipper.cli.context import metrics_of
 
         if window is None and not dry_run:
-            return (await live(loaded, rules, stop, metrics_of(loaded), as_json=as_json)).exit_code
+            # How far every rule has come is not for a pass of some of them to say.
+            metrics = None if rule else metrics_of(loaded)
+            return (await live(loaded, rules, stop, metrics, as_json=as_json)).exit_code
         from shipper.detect.passes import open_detections
 
         async with open_detections(loaded, rules, stop, _progress, dry=dry_run) as detections:

@@ -220,6 +220,10 @@ def test_a_pass_of_the_detections_writes_its_metrics(shipper: Shipper, archive: 
     assert watermark == datetime.fromisoformat(report["watermark"])
     assert report["watermark"] == report["until"]
     assert not [name for name, _ in found if name.startswith("last_run_") or name.endswith("_total")]
+    written = Path("detect.prom").read_bytes()
+    for chosen in (("--rule", "signin_brute_force_success"), ("--from", "1d"), ("--dry-run",)):
+        assert shipper("detect", *chosen, **metrics).code == 0
+    assert Path("detect.prom").read_bytes() == written
 
 
 @pytest.mark.parametrize(("setting", "loaded"), [("", False), ("SHIPPER_METRICS_LISTEN", False), ("file", True)])
