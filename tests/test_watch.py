@@ -20,6 +20,7 @@ from shipper.errors import (
     SchemaError,
     ShipperError,
 )
+from shipper.model import Lane
 from shipper.run import Run, open_run
 from shipper.simulator import RESTRICTED_KEY, Organization, Simulator
 from shipper.watch import watch
@@ -152,6 +153,9 @@ async def test_an_accounting_that_does_not_close_ends_it_before_the_detections(
     """A source that stays unavailable does not: the detections look at what is there."""
     stop = asyncio.Event()
     ended.errors.append(error)
+    # A lane that went well: the run is not hopeless.
+    ended.report.lane(ended.settings.all_sources()[0].source, Lane.ORGANIZATION)
+    assert not ended.hopeless
 
     async def one_pass() -> Run:
         return ended

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipper.cli.context import settings, until_stopped
+from shipper.cli.context import metrics_of, settings, until_stopped
 from shipper.durations import parse_moment
 from shipper.errors import ExitCode, UsageError
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # Rows of the table that a person reads at once.
 _SHOWN = 40
+
+# Asked to stop, a pass has so many seconds: a receiver may still answer, the lease is given up. Kubernetes waits 30.
+_GRACE = 20.0
 
 
 def detect(
@@ -67,8 +70,6 @@ def detect(
     window = _window(since, until) if since is not None else None
 
     async def work(stop: asyncio.Event) -> int:
-        from shipper.cli.context import metrics_of
-
         if window is None and not dry_run:
             # How far every rule has come is not for a pass of some of them to say.
             metrics = None if rule else metrics_of(loaded)
@@ -86,14 +87,19 @@ def detect(
 async def live(
     loaded: Settings, rules: Sequence[Rule], stop: asyncio.Event, metrics: Metrics | None, *, as_json: bool
 ) -> Report:
-    """One live pass of the detections: open the database, look, send, close; then print what came of it."""
+    """One live pass of the detections: open the database, look, send, close; then print what came of it.
+
+    Raises Interrupted soon after `stop` is set, whatever it waits for.
+    """
     from shipper.detect.passes import open_detections
+    from shipper.stopping import until_stopped as bounded
 
     async def look() -> Report:
         async with open_detections(loaded, rules, stop, _progress) as detections:
             return await detections.live()
 
-    report = await (look() if metrics is None else metrics.detecting(look()))
+    work = bounded(look(), stop, grace=_GRACE)
+    report = await (work if metrics is None else metrics.detecting(work))
     _print(report, loaded, as_json=as_json)
     return report
 

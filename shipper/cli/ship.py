@@ -54,8 +54,8 @@ def watch(
     SIGTERM or Ctrl-C ends it cleanly.
 
     An outage of the API or of ClickHouse is reported and tried again at the next pass. An error that will not pass by
-    itself, for every source, ends it. What goes wrong in the detections is reported and never ends it. Where another
-    process runs the detections, say --no-detect.
+    itself, for every source, ends it. So does, at the start, a rule that is not right. What goes wrong in a pass of the
+    detections is reported and never ends it. Where another process runs the detections, say --no-detect.
     """
     loaded, pause = settings(), _interval(interval)
 

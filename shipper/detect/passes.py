@@ -39,7 +39,8 @@ DETECTOR = Source(WorkspaceID(""), SourceID("detections"))
 class Report:
     """What a pass did. `until` is the end of the windows of a live pass, Unix seconds; `waits` says what held it back.
 
-    Every rule has looked at all that was received before `watermark`, Unix seconds; 0 when one has never looked.
+    Every rule of the pass has looked at what was received before `watermark`, Unix seconds, or has stepped over what
+    was too much for it; 0 when one has never looked.
     `findings` are those of its windows by id, each as the last window with it showed it. `alerts` is what was sent in
     the whole pass.
     """

@@ -161,10 +161,11 @@ class Metrics:
         started = self._clock()
         try:
             report = await live
-            self.detected(report, started)
         except Exception as error:
             self.detection_failed(_exit_code(error), started)
             raise
+        else:
+            self.detected(report, started)
         finally:
             self.write()
         return report

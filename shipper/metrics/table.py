@@ -90,7 +90,7 @@ METRICS: tuple[Metric, ...] = (
         f"{PREFIX}_detection_watermark_timestamp_seconds",
         Gauge,
         (),
-        "receivedAt before which every rule has looked at everything",
+        "receivedAt before which every rule that is on has looked, or has stepped over what was too much for it",
     ),
     Metric(f"{PREFIX}_alerts_pending", Gauge, ("route",), "Alerts that no receiver has accepted yet"),
     Metric(f"{PREFIX}_geoip_database_info", Gauge, ("path", "type"), "1 for each GeoIP database in use"),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from shipper.cli import detect
+from shipper.config import Settings
 from shipper.detect.rule import PACK
-from shipper.errors import ExitCode
+from shipper.errors import ExitCode, Interrupted
 from tests.cli.conftest import Shipper
 
 DATA = {"SHIPPER_CLICKHOUSE_URL": "chdb:data"}
@@ -190,6 +195,26 @@ def test_a_value_of_a_case_that_fits_no_column_is_told(shipper: Shipper, tmp_pat
     assert result.code == ExitCode.CONFIG
     assert "my_scim/firing/0: a value does not fit the column srcASNumber: " in result.err
     assert "`shipper schema show`" in result.err
+
+
+async def test_a_pass_that_waits_for_a_server_that_is_silent_ends_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it waits for, after a grace: between two rules is not the only place where it can be stopped."""
+    begun = asyncio.Event()
+
+    @asynccontextmanager
+    async def silent(*_: object) -> AsyncIterator[None]:
+        begun.set()
+        await asyncio.Event().wait()
+        yield
+
+    monkeypatch.setattr("shipper.detect.passes.open_detections", silent)
+    monkeypatch.setattr(detect, "_GRACE", 0.0)
+    stop = asyncio.Event()
+    work = asyncio.create_task(detect.live(Settings(), (), stop, None, as_json=True))
+    await begun.wait()
+    stop.set()
+    with pytest.raises(Interrupted):
+        await work
 
 
 def test_a_note_in_another_character_set_is_refused(shipped: Shipper) -> None:

@@ -64,12 +64,17 @@ class Report:
     routes: list[RouteReport] = field(default_factory=list)
 
     def following(self, earlier: Report) -> Report:
-        """Both as one: what was delivered and refused is added up, the rest is as this one, the later, left it."""
+        """Both as one: what was delivered and refused is added up, the rest is as this one, the later, left it.
+
+        But an earlier refusal, which is for good, is told unless there is a later error.
+        """
         before = {one.route: one for one in earlier.routes}
         both = []
         for one in self.routes:
             was = before.get(one.route, RouteReport(one.route))
-            both.append(replace(one, delivered=was.delivered + one.delivered, refused=was.refused + one.refused))
+            told = was if was.refused and not one.error else one
+            delivered, refused = was.delivered + one.delivered, was.refused + one.refused
+            both.append(replace(one, delivered=delivered, refused=refused, error=told.error, hint=told.hint))
         return Report(both)
 
     @property

@@ -47,10 +47,15 @@ async def test_what_is_pending_is_sent_once_and_the_oldest_first(database: Retry
 
 
 def test_several_deliveries_add_up_to_one_report() -> None:
-    """What was sent is summed; what is pending, and why, is as the last one left it. A new route is there as well."""
-    first = Report([RouteReport("a", delivered=1, refused=1, pending=2, error="500", hint="wait")])
+    """What was sent is summed; what is pending, and why, is as the last one left it. A new route is there as well.
+
+    A refusal is told although what came after it went well.
+    """
+    first = Report([RouteReport("a", delivered=1, pending=2, error="500", hint="wait")])
     last = Report([RouteReport("a", delivered=2), RouteReport("b", pending=1)])
-    assert last.following(first) == Report([RouteReport("a", delivered=3, refused=1), RouteReport("b", pending=1)])
+    assert last.following(first) == Report([RouteReport("a", delivered=3), RouteReport("b", pending=1)])
+    refused = Report([RouteReport("a", refused=1, error="400", hint="look")])
+    assert last.following(refused).routes[0] == RouteReport("a", 2, 1, 0, "400", "look")
     assert first.following(Report()) == first
 
 
